@@ -1,0 +1,1 @@
+"""What is wanted (manifest) and what that resolved to (lock)."""

@@ -1,0 +1,94 @@
+"""The one place that starts programs.
+
+Argument lists only, no shell, an explicit environment, a timeout, and an exit status that is always looked at.
+Secrets go in through standard input or an inherited file descriptor, never through the arguments.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from custody.errors import ProgramFailed, ProgramMissing
+
+#: The only places where programs are looked for; a caller's PATH has no effect.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Lines of a failed program's output that go into the error.
+_TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that has ended."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the last newline."""
+        return self.stdout.decode(errors="replace").rstrip("\n")
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float = 600,
+    ok: Iterable[int] = (0,),
+    pass_fds: Sequence[int] = (),
+    log: Path | None = None,
+) -> Completed:
+    """Run a program to its end.
+
+    Args:
+        argv: program and arguments; the program is found on `PATH` unless it is a path.
+        stdin: bytes fed to standard input; the place for a secret.
+        env: added to the otherwise empty environment (PATH, LC_ALL=C.UTF-8, HOME=/nonexistent).
+        timeout_s: seconds until the program is killed.
+        ok: exit statuses that are not an error.
+        pass_fds: descriptors that the program inherits.
+        log: file that receives both output streams instead of the returned object.
+
+    Raises:
+        ProgramMissing: the program is not installed.
+        ProgramFailed: it ended with another status, or took too long.
+    """
+    arguments = tuple(str(a) for a in argv)
+    environment = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **(env or {})}
+    try:
+        if log is None:
+            done = subprocess.run(
+                arguments, input=stdin, env=environment, cwd=cwd, timeout=timeout_s,
+                capture_output=True, pass_fds=pass_fds, check=False,
+            )  # fmt: skip
+        else:
+            with log.open("ab") as stream:
+                done = subprocess.run(
+                    arguments, input=stdin, env=environment, cwd=cwd, timeout=timeout_s,
+                    stdout=stream, stderr=subprocess.STDOUT, pass_fds=pass_fds, check=False,
+                )  # fmt: skip
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise
+        raise ProgramMissing(
+            f"{arguments[0]}: not installed", f"install the package that brings {arguments[0]}"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise ProgramFailed(
+            f"{arguments[0]}: still running after {timeout_s:.0f} s, stopped", f"command: {' '.join(arguments)}"
+        ) from error
+    completed = Completed(arguments, done.returncode, done.stdout or b"", done.stderr or b"")
+    if done.returncode not in set(ok):
+        output = (completed.stderr or completed.stdout).decode(errors="replace").strip().splitlines()
+        tail = "\n".join(output[-_TAIL_LINES:])
+        where = f"log: {log}" if log else f"command: {' '.join(arguments)}"
+        raise ProgramFailed(f"{arguments[0]}: ended with status {done.returncode}\n{tail}".rstrip(), where)
+    return completed
