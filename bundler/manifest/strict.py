@@ -6,6 +6,7 @@ Refuses duplicate keys, anchors and aliases (an alias bomb is small on disk and 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,8 +114,6 @@ def validate(content: Any, model: type[Model], file: Path, lines: dict[Location,
 
 
 def _as_json(content: Any, file: Path) -> str:
-    import json
-
     try:
         return json.dumps(content, allow_nan=False)
     except (TypeError, ValueError) as error:
