@@ -83,7 +83,8 @@ def run(
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ProgramFailed(
-            f"{arguments[0]}: still running after {timeout_s:.0f} s, stopped", f"command: {' '.join(arguments)}"
+            f"{arguments[0]}: still running after {timeout_s:.0f} s, stopped",
+            f"command: {' '.join(arguments)}",
         ) from error
     completed = Completed(arguments, done.returncode, done.stdout or b"", done.stderr or b"")
     if done.returncode not in set(ok):

@@ -10,12 +10,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
-    BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn,
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
 )  # fmt: skip
 
 
@@ -35,14 +40,8 @@ class Reporter(Protocol):
     def note(self, text: str) -> None:
         """Something worth knowing that is no error."""
 
-    def meter(self, label: str, total_bytes: int) -> _MeterContext:
+    def meter(self, label: str, total_bytes: int) -> AbstractContextManager[Meter]:
         """Open a progress bar over `total_bytes`."""
-
-
-class _MeterContext(Protocol):
-    def __enter__(self) -> Meter: ...
-
-    def __exit__(self, *details: object) -> None: ...
 
 
 class _NoMeter:

@@ -1,0 +1,1 @@
+"""Keys, envelopes, the root of trust, and verification. No input or output beyond the streams handed in."""

@@ -1,0 +1,209 @@
+"""The root of trust: which persons there are, their keys, and how many of them must agree on what.
+
+A root is canonical JSON in a DSSE envelope, signed by the persons of role `root`. Persons are counted, never
+keys: a key under two persons voids the root, and nobody is both builder and approver. Its *fingerprint* is the
+SHA-256 of the payload, which a site learns on paper.
+
+Each root has a *flat twin*, a line-by-line text with the same content for shells; the payload holds the twin's
+digest, so the fingerprint covers both. Rotation and revocation come with TUF's update rules (root N+1 signed by
+the thresholds of N and of N+1).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from custody.errors import SignatureRejected, TrustRejected
+from custody.trust import canonical
+from custody.trust.envelope import Envelope
+from custody.trust.keys import SCHEME, PublicKey
+
+PAYLOAD_TYPE = "application/vnd.airgap.root+json"
+ROLES = ("root", "builder", "approver", "recovery")
+#: A hundred persons with three keys each stay below this.
+LIMIT_BYTES = 1 << 20
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who signs."""
+
+    name: str
+    roles: tuple[str, ...]
+    keys: tuple[PublicKey, ...]
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root's content, checked for sense; whether it may be believed is `pin`'s and `verify_root`'s answer."""
+
+    version: int
+    persons: tuple[Person, ...]
+    thresholds: dict[str, int]
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        if not 1 <= self.version <= 2**53 - 1:
+            raise TrustRejected(f"root: version {self.version}, expected 1 or more")
+        names = [person.name for person in self.persons]
+        if len(set(names)) != len(names):
+            raise TrustRejected("root: two persons have one name")
+        for person in self.persons:
+            if not _NAME.fullmatch(person.name):
+                raise TrustRejected(
+                    f"root: person {person.name!r}: expected lower-case letters, digits and hyphens"
+                )
+            if (
+                not person.roles
+                or set(person.roles) - set(ROLES)
+                or len(set(person.roles)) != len(person.roles)
+            ):
+                raise TrustRejected(
+                    f"root: person {person.name}: roles are some of {', '.join(ROLES)}, each once"
+                )
+            if {"builder", "approver"} <= set(person.roles):
+                raise TrustRejected(f"root: person {person.name} is builder and approver; nobody may be both")
+            for key in person.keys:
+                if key.keyid in seen:
+                    raise TrustRejected(
+                        f"root: key {key.keyid[:16]} is under {seen[key.keyid]} and {person.name}"
+                    )
+                seen[key.keyid] = person.name
+        for role in ("root", "builder", "approver"):
+            count = sum(role in person.roles and bool(person.keys) for person in self.persons)
+            wanted = self.thresholds.get(role, 0)
+            if not 1 <= wanted <= count:
+                raise TrustRejected(
+                    f"root: threshold for {role} is {wanted}, and {count} persons hold that role"
+                )
+        if set(self.thresholds) - set(ROLES):
+            raise TrustRejected("root: a threshold for an unknown role")
+
+    def keys(self) -> dict[str, PublicKey]:
+        """All keys by id."""
+        return {key.keyid: key for person in self.persons for key in person.keys}
+
+    def person_of(self, keyid: str) -> Person:
+        """Who holds a key of this root."""
+        return next(p for p in self.persons if any(key.keyid == keyid for key in p.keys))
+
+    def persons_with(self, role: str, keyids: frozenset[str]) -> tuple[str, ...]:
+        """Names of the distinct persons of a role among the holders of these keys, sorted."""
+        return tuple(sorted({p.name for p in map(self.person_of, keyids) if role in p.roles}))
+
+    def require(self, role: str, keyids: frozenset[str], what: str) -> tuple[str, ...]:
+        """The persons of `role` who signed, if they are enough.
+
+        Raises:
+            SignatureRejected: fewer persons than the role's threshold.
+        """
+        persons = self.persons_with(role, keyids)
+        wanted = self.thresholds[role]
+        if len(persons) < wanted:
+            raise SignatureRejected(
+                f"{what}: expected signatures of {wanted} {role}(s), found {len(persons)}"
+                f" ({', '.join(persons) or 'nobody'})",
+                "sign it with: airgap sign BUNDLE --key KEY --trust FOLDER",
+            )
+        return persons
+
+    def flat(self) -> bytes:
+        """The flat twin: one fact a line, fields parted by one blank, sorted by person."""
+        lines = ["airgap-root 1", f"version {self.version}"]
+        lines += [f"threshold {role} {count}" for role, count in sorted(self.thresholds.items())]
+        for person in sorted(self.persons, key=lambda p: p.name):
+            lines += [f"role {person.name} {role}" for role in sorted(person.roles)]
+            for key in sorted(person.keys, key=lambda k: k.keyid):
+                lines.append(f"key {person.name} {key.keyid} {base64.b64encode(key.der).decode()}")
+        return ("\n".join(lines) + "\n").encode()
+
+    def payload(self) -> bytes:
+        """Canonical JSON."""
+        return canonical.dump(
+            {
+                "_type": "airgap-root",
+                "schema_version": 1,
+                "version": self.version,
+                "flat_sha256": hashlib.sha256(self.flat()).hexdigest(),
+                "thresholds": self.thresholds,
+                "persons": [
+                    {
+                        "name": person.name,
+                        "roles": sorted(person.roles),
+                        "keys": [
+                            {"keyid": k.keyid, "scheme": SCHEME, "public": base64.b64encode(k.der).decode()}
+                            for k in sorted(person.keys, key=lambda k: k.keyid)
+                        ],
+                    }
+                    for person in sorted(self.persons, key=lambda p: p.name)
+                ],
+            }
+        )
+
+    @staticmethod
+    def parse(payload: bytes, name: str) -> Root:
+        """Read a root's payload.
+
+        Raises:
+            BundleMalformed: not canonical JSON.
+            TrustRejected: a field is missing, unknown, or makes no sense.
+        """
+        content = canonical.parse(payload, name, LIMIT_BYTES)
+        try:
+            persons = tuple(
+                Person(
+                    p["name"],
+                    tuple(p["roles"]),
+                    tuple(PublicKey(base64.b64decode(k["public"])) for k in p["keys"]),
+                )
+                for p in content["persons"]
+            )
+            root = Root(
+                _integer(content["version"]),
+                persons,
+                {r: _integer(n) for r, n in content["thresholds"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise TrustRejected(f"{name}: not a root: {error!r}") from error
+        if root.payload() != payload:
+            raise TrustRejected(f"{name}: unknown fields, or fields that contradict each other")
+        return root
+
+
+def fingerprint(payload: bytes) -> str:
+    """What is pinned and printed: SHA-256 of the payload's bytes, lower-case hex."""
+    return hashlib.sha256(payload).hexdigest()
+
+
+def verify_root(data: bytes, pinned: str, name: str) -> Root:
+    """Believe a root because its fingerprint is the pinned one.
+
+    Args:
+        data: the DSSE envelope.
+        pinned: fingerprint, 64 lower-case hex digits.
+
+    Raises:
+        TrustRejected: another root than the pinned one, or one that makes no sense.
+        SignatureRejected: its own root persons have not signed it.
+    """
+    envelope = Envelope.parse(data, name)
+    found = fingerprint(envelope.payload)
+    if envelope.payload_type != PAYLOAD_TYPE or found != pinned:
+        raise TrustRejected(
+            f"{name}: expected the root with fingerprint {pinned}, found {found}",
+            "compare with the paper that travelled apart from the medium; do not go on",
+        )
+    root = Root.parse(envelope.payload, name)
+    root.require("root", envelope.signers(root.keys(), name), name)
+    return root
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"expected an integer, found {value!r}")
+    return value

@@ -1,0 +1,174 @@
+"""The Statement: what signers vouch for, one line of meaning for every byte of `sealed/`.
+
+An in-toto Statement v1 in RFC 8785 bytes. Its one subject is `SHA256SUMS`; the predicate binds the bundle's
+identity and, for every file, path, mode, size, flat digest and the root of the tree over its leaves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from custody.errors import BundleMalformed
+from custody.trust import canonical
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+PREDICATE_TYPE = "urn:airgap:bundle:v1"
+LIMIT_BYTES = 32 << 20
+SUMS_NAME = "SHA256SUMS"
+
+_PATH = re.compile(r"[A-Za-z0-9._+~%@=/-]{1,512}")
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**53 - 1)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[ -~]+$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Entry(_Strict):
+    """One file below `sealed/` (all but `SHA256SUMS` itself).
+
+    Attributes:
+        path: relative, forward slashes.
+        mode: "0644" or "0755".
+        sha256: of the whole file.
+        leaf_root: RFC 6962 tree over the file's leaves.
+    """
+
+    path: str
+    mode: Literal["0644", "0755"]
+    size_bytes: Count
+    sha256: Digest
+    leaf_root: Digest
+
+
+class Identity(_Strict):
+    """Which bundle this is."""
+
+    name: Text
+    channel: Text
+    version: Positive
+    security_epoch: Positive
+    digest: Literal["sha256"]
+    base: None = None
+    lock_sha256: Digest
+    lowest_revocation: Count
+    lowest_verifier: Text
+    source_date_epoch: Count
+
+    @property
+    def id(self) -> str:
+        """Name and version, as folders are called."""
+        return f"{self.name}-{self.version}"
+
+
+class StatementTarget(_Strict):
+    """The host that the bundle is for."""
+
+    distribution: Text
+    release: Text
+    architecture: Text
+    python: Text
+    kernel: Text
+    driver: Text | None
+
+
+class Predicate(_Strict):
+    """What the signers say about `SHA256SUMS`."""
+
+    bundle: Identity
+    target: StatementTarget
+    sbom: tuple[()] = ()
+    files: tuple[Entry, ...]
+
+
+class Subject(_Strict):
+    """The one subject."""
+
+    name: Literal["SHA256SUMS"]
+    digest: dict[Literal["sha256"], Digest]
+
+
+class Statement(_Strict):
+    """A whole Statement."""
+
+    type_: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
+    subject: Annotated[tuple[Subject, ...], Field(min_length=1, max_length=1)]
+    predicateType: Literal["urn:airgap:bundle:v1"]
+    predicate: Predicate
+
+    @property
+    def sums_sha256(self) -> str:
+        """Digest of `SHA256SUMS`."""
+        return self.subject[0].digest["sha256"]
+
+    def dump(self) -> bytes:
+        """Canonical bytes: what is signed."""
+        return canonical.dump(self.model_dump(mode="json", by_alias=True))
+
+
+def make(predicate: Predicate, sums_sha256: str) -> Statement:
+    """A Statement over a finished `sealed/`."""
+    check_paths(entry.path for entry in predicate.files)
+    return Statement(
+        _type=STATEMENT_TYPE,
+        subject=(Subject(name="SHA256SUMS", digest={"sha256": sums_sha256}),),
+        predicateType=PREDICATE_TYPE,
+        predicate=predicate,
+    )
+
+
+def parse(data: bytes, name: str) -> Statement:
+    """Read a Statement.
+
+    Raises:
+        BundleMalformed: not canonical, unknown or missing fields, a path outside the grammar, two paths alike.
+    """
+    canonical.parse(data, name, LIMIT_BYTES)
+    try:
+        statement = Statement.model_validate_json(data)
+    except ValidationError as error:
+        first: Any = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleMalformed(f"{name}: {where}: {first['msg']}") from error
+    paths = [entry.path for entry in statement.predicate.files]
+    check_paths(paths)
+    if paths != sorted(paths):
+        raise BundleMalformed(f"{name}: files are not sorted by path")
+    return statement
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Hold paths to the bundle's grammar.
+
+    Raises:
+        BundleMalformed: characters outside the list, a component that is empty or starts with `-` or `.`, two
+            paths alike but for case, or a file where another path has a folder.
+    """
+    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for path in paths:
+        parts = path.split("/")
+        if not _PATH.fullmatch(path) or any(not part or part[0] in "-." for part in parts):
+            raise BundleMalformed(f"{path!r}: not a path that a bundle may hold")
+        folded = path.casefold()
+        if folded in seen:
+            raise BundleMalformed(f"{path}: differs from {seen[folded]} at most in case")
+        seen[folded] = path
+        for n in range(1, len(parts)):
+            folders["/".join(parts[:n]).casefold()] = path
+    for folded in seen.keys() & folders.keys():
+        raise BundleMalformed(f"{seen[folded]}: is a file, and a folder for {folders[folded]}")
+
+
+def sums(entries: Iterable[Entry]) -> bytes:
+    """The one spelling of `SHA256SUMS` for these entries: `digest`, two blanks, path; sorted by path."""
+    return "".join(f"{e.sha256}  {e.path}\n" for e in sorted(entries, key=lambda e: e.path)).encode()

@@ -1,0 +1,252 @@
+"""Verification: the one place where a `VerifiedBundle` is made.
+
+The order is fixed: the root by its pinned fingerprint; the envelope's bytes before anything in them is parsed;
+the thresholds, counting persons; the Statement; the list of files; then every leaf. There is no network code
+here, and no parameter that leaves a step out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from custody.errors import BundleMalformed, DigestMismatch, SignatureRejected
+from custody.report import Reporter
+from custody.trust import statement as statements
+from custody.trust.envelope import LIMIT_BYTES, Envelope
+from custody.trust.leaves import DIGEST_BYTES, LEAF_BYTES, leaf_count, split, tree_root
+from custody.trust.root import LIMIT_BYTES as ROOT_LIMIT_BYTES
+from custody.trust.root import Root, verify_root
+from custody.trust.statement import Entry, Statement
+
+#: Hashing scales to this many threads on common builders; reading is the limit beyond.
+_THREADS = 4
+_SUMS_LIMIT_BYTES = 32 << 20
+_MADE_HERE = object()
+
+
+@dataclass(frozen=True)
+class Found:
+    """One thing below `sealed/`: a regular file, or something that is refused.
+
+    Attributes:
+        kind: "file", or what else it is ("link", "socket", ...).
+        mode: permission bits.
+    """
+
+    path: str
+    kind: str
+    mode: int
+    size_bytes: int
+
+
+class Source(Protocol):
+    """A bundle lying somewhere, unverified."""
+
+    name: str
+
+    def carrier(self, path: str, limit_bytes: int) -> bytes:
+        """A file below `carrier/`; raises BundleMalformed when absent, not regular or too long."""
+
+    def listing(self) -> Iterable[Found]:
+        """Everything below `sealed/` but folders."""
+
+    def open(self, path: str) -> BinaryIO:
+        """A file below `sealed/`, without following links; raises BundleMalformed when it is not there."""
+
+
+@dataclass(frozen=True)
+class VerifiedBundle:
+    """A bundle whose Statement enough persons signed, and a reader that yields checked bytes only.
+
+    Attributes:
+        builders, approvers: names of the persons whose signatures counted.
+        statement: what they signed.
+    """
+
+    statement: Statement
+    root: Root
+    builders: tuple[str, ...]
+    approvers: tuple[str, ...]
+    source: Source
+    _token: object
+
+    def __post_init__(self) -> None:
+        if self._token is not _MADE_HERE:
+            raise TypeError("only custody.trust.verify makes a VerifiedBundle")
+
+    def entries(self, below: str = "") -> tuple[Entry, ...]:
+        """Entries whose path starts with `below`, sorted by path."""
+        return tuple(e for e in self.statement.predicate.files if e.path.startswith(below))
+
+    def entry(self, path: str) -> Entry:
+        """The entry of one path; raises BundleMalformed when the Statement has none."""
+        for entry in self.statement.predicate.files:
+            if entry.path == path:
+                return entry
+        raise BundleMalformed(f"{path}: the Statement of {self.source.name} names no such file")
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """The bytes of a file, leaf by leaf, each checked before it is yielded.
+
+        Raises:
+            DigestMismatch: at the first leaf that differs; names file and leaf.
+        """
+        return _checked(self.source, entry, self._leaves(entry))
+
+    def read(self, path: str, limit_bytes: int = 16 << 20) -> bytes:
+        """A small file, whole."""
+        entry = self.entry(path)
+        if entry.size_bytes > limit_bytes:
+            raise BundleMalformed(f"{path}: {entry.size_bytes} bytes, at most {limit_bytes} expected")
+        return b"".join(self.chunks(entry))
+
+    def _leaves(self, entry: Entry) -> list[bytes]:
+        if entry.size_bytes <= LEAF_BYTES:
+            # One chunk: its only leaf is the flat digest.
+            leaves = [bytes.fromhex(entry.sha256)] if entry.size_bytes else []
+            where = "the Statement"
+        else:
+            where = leaf_path(entry.path)
+            with self.source.open(where) as stream:
+                data = stream.read(leaf_count(entry.size_bytes) * DIGEST_BYTES + 1)
+            leaves = split(data)
+        if len(leaves) != leaf_count(entry.size_bytes) or tree_root(leaves).hex() != entry.leaf_root:
+            raise DigestMismatch(
+                f"{where}: expected the leaves of {entry.path} with root {entry.leaf_root},"
+                f" found {tree_root(leaves).hex() if all(len(x) == DIGEST_BYTES for x in leaves) else 'broken leaves'}",
+                "the leaf file was changed: fetch the medium again from where it was made",
+            )
+        return leaves
+
+
+def leaf_path(path: str) -> str:
+    """Where the leaves of a payload file (`data/...`) lie below `sealed/`."""
+    return f"leaves/{path.removeprefix('data/')}.leaves"
+
+
+def verify_statement(source: Source, pinned: str) -> VerifiedBundle:
+    """Verify signatures and the list of files; leaves are checked as they are read.
+
+    Args:
+        pinned: fingerprint of the root that this machine believes.
+
+    Raises:
+        IntegrityFailure: one of its kinds, for the first thing that is not as signed.
+    """
+    name = source.name
+    root = verify_root(
+        source.carrier("trust/1.root.json", ROOT_LIMIT_BYTES), pinned, "carrier/trust/1.root.json"
+    )
+    if source.carrier("trust/1.root.flat", ROOT_LIMIT_BYTES) != root.flat():
+        raise BundleMalformed("carrier/trust/1.root.flat: not the flat twin of 1.root.json")
+    envelope = Envelope.parse(
+        source.carrier("statement.dsse.json", LIMIT_BYTES), "carrier/statement.dsse.json"
+    )
+    if envelope.payload_type != statements.PAYLOAD_TYPE:
+        raise SignatureRejected(
+            f"carrier/statement.dsse.json: payload type {envelope.payload_type!r} is not a Statement's"
+        )
+    keyids = envelope.signers(root.keys(), "carrier/statement.dsse.json")
+    builders = root.require("builder", keyids, name)
+    approvers = root.require("approver", keyids, name)
+    for keyid, signature in envelope.signatures.items():
+        if source.carrier(f"sig/{keyid}.sig", 1 << 10) != signature:
+            raise SignatureRejected(
+                f"carrier/sig/{keyid}.sig: differs from the signature in statement.dsse.json"
+            )
+    if source.carrier("statement.json", statements.LIMIT_BYTES) != envelope.payload:
+        raise SignatureRejected("carrier/statement.json: differs from the payload of statement.dsse.json")
+    statement = statements.parse(envelope.payload, "carrier/statement.json")
+    _check_listing(source, statement)
+    return VerifiedBundle(statement, root, builders, approvers, source, _MADE_HERE)
+
+
+def verify_bundle(source: Source, pinned: str, reporter: Reporter) -> VerifiedBundle:
+    """Verify everything: signatures, the list of files, and every byte of every file.
+
+    Raises:
+        IntegrityFailure: one of its kinds, for the first thing that is not as signed.
+    """
+    bundle = verify_statement(source, pinned)
+    check_contents(bundle, bundle.entries(), reporter)
+    return bundle
+
+
+def check_contents(bundle: VerifiedBundle, entries: Iterable[Entry], reporter: Reporter) -> None:
+    """Read files to their end, largest first, on several threads.
+
+    Raises:
+        DigestMismatch: a leaf differs.
+    """
+    # Leaf files are covered by their own flat digests and are read here before their users.
+    ordered = sorted(entries, key=lambda e: (not e.path.startswith("leaves/"), -e.size_bytes))
+    with (
+        reporter.meter("verify", sum(e.size_bytes for e in ordered)) as meter,
+        ThreadPoolExecutor(_THREADS) as pool,
+    ):
+
+        def check(entry: Entry) -> None:
+            for chunk in bundle.chunks(entry):
+                meter.advance(len(chunk))
+
+        tasks = [pool.submit(check, entry) for entry in ordered]
+        try:
+            for task in tasks:
+                task.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _check_listing(source: Source, statement: Statement) -> None:
+    wanted = {entry.path: entry for entry in statement.predicate.files}
+    with source.open(statements.SUMS_NAME) as stream:
+        listed = stream.read(_SUMS_LIMIT_BYTES + 1)
+    found_digest = hashlib.sha256(listed).hexdigest()
+    if found_digest != statement.sums_sha256:
+        raise DigestMismatch(
+            f"sealed/SHA256SUMS: expected sha256 {statement.sums_sha256}, found {found_digest}",
+            "the list was changed: fetch the medium again from where it was made",
+        )
+    if listed != statements.sums(wanted.values()):
+        raise BundleMalformed("sealed/SHA256SUMS: does not list the files of the Statement")
+    problems = []
+    seen = set()
+    for found in source.listing():
+        seen.add(found.path)
+        if found.kind != "file":
+            problems.append(f"sealed/{found.path}: expected a regular file, found a {found.kind}")
+        elif found.path == statements.SUMS_NAME:
+            continue
+        elif found.path not in wanted:
+            problems.append(f"sealed/{found.path}: extra, nobody signed it")
+        elif found.size_bytes != wanted[found.path].size_bytes:
+            entry = wanted[found.path]
+            problems.append(
+                f"sealed/{found.path}: expected {entry.size_bytes} bytes, found {found.size_bytes}"
+            )
+    problems += [f"sealed/{path}: missing" for path in wanted.keys() - seen]
+    if problems:
+        raise BundleMalformed("\n".join(sorted(problems)), "fetch the medium again from where it was made")
+
+
+def _checked(source: Source, entry: Entry, leaves: list[bytes]) -> Iterator[bytes]:
+    with source.open(entry.path) as stream:
+        for number, leaf in enumerate(leaves):
+            chunk = stream.read(LEAF_BYTES)
+            if hashlib.sha256(chunk).digest() != leaf:
+                raise DigestMismatch(
+                    f"sealed/{entry.path}: leaf {number} of {len(leaves)} (bytes {number * LEAF_BYTES} to"
+                    f" {number * LEAF_BYTES + len(chunk)}): expected {leaf.hex()},"
+                    f" found {hashlib.sha256(chunk).hexdigest()}",
+                    "the file was changed or the medium is damaged: burn it again and verify before it travels",
+                )
+            yield chunk
+        if stream.read(1):
+            raise DigestMismatch(
+                f"sealed/{entry.path}: longer than the {entry.size_bytes} bytes that were signed"
+            )
