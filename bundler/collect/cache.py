@@ -83,7 +83,12 @@ class Cache:
         return digest if self.has(digest) and sha256_file(self.path(digest)) == digest else None
 
     def fetch(
-        self, origin: str, sha256: str, size_bytes: int, name: str, advance: Callable[[int], None] = lambda _: None
+        self,
+        origin: str,
+        sha256: str,
+        size_bytes: int,
+        name: str,
+        advance: Callable[[int], None] = lambda _: None,
     ) -> Path:
         """Bring a file here, resuming what lies half fetched.
 
@@ -121,6 +126,24 @@ class Cache:
             part.replace(target)
             return target
 
+    def obtain(self, origin: str, sha256: str, name: str) -> Path:
+        """Bring a file of unknown size here, whose digest is pinned; errors as `fetch`."""
+        if self.has(sha256):
+            return self.path(sha256)
+        if "://" in origin:
+            try:
+                head = self._client.head(origin, headers={"Accept-Encoding": "identity"})
+                head.raise_for_status()
+                size_bytes = int(head.headers["Content-Length"])
+            except (httpx.HTTPError, KeyError, ValueError) as error:
+                raise FetchFailed(f"{name}: size unknown: {error!r}\n  origin: {origin}", "check the URL") from error
+        else:
+            try:
+                size_bytes = Path(origin).stat().st_size
+            except OSError as error:
+                raise FetchFailed(f"{name}: {error.strerror}: {origin}", "check the path in the manifest") from error
+        return self.fetch(origin, sha256, size_bytes, name)
+
     def read(self, url: str, name: str) -> bytes:
         """A small document, whole, straight from the network (not cached)."""
         try:
@@ -130,9 +153,7 @@ class Cache:
             raise FetchFailed(f"{name}: {error} ({url})", "check the builder's network and mirror") from error
         return response.content
 
-    def _download(
-        self, url: str, part: Path, size_bytes: int, name: str, advance: Callable[[int], None]
-    ) -> None:
+    def _download(self, url: str, part: Path, size_bytes: int, name: str, advance: Callable[[int], None]) -> None:
         problem: Exception | None = None
         for _ in range(_TRIES):
             have = part.stat().st_size if part.exists() else 0

@@ -73,7 +73,7 @@ class Apt(Strict):
 class SourceBuild(Strict):
     """How a source distribution becomes a wheel, in a tree of the target release."""
 
-    flags: dict[str, str] = {}
+    flags: dict[str, str] = Field(default_factory=dict)
     packages: Annotated[tuple[PackageName, ...], Field(description="added to the build tree")] = ()
 
 
@@ -81,7 +81,7 @@ class Wheels(Strict):
     """Python packages: one locked set for each virtual environment of the appliance."""
 
     environments: Annotated[dict[Name, tuple[str, ...]], Field(min_length=1)]
-    build: Annotated[dict[str, SourceBuild], Field(description="sources that may be compiled, by name")] = {}
+    build: dict[str, SourceBuild] = Field(default_factory=dict, description="sources that may be compiled, by name")
     build_packages: Annotated[tuple[PackageName, ...], Field(description="the build tree's compilers")] = (
         "build-essential",
         "cmake",

@@ -36,11 +36,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def _construct(loader: _Loader, node: yaml.Node, path: Location, file: Path) -> Any:
-    loader.lines[path] = node.start_mark.line + 1
+    loader.lines[path] = _line(node)
     if isinstance(node, yaml.MappingNode):
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
+            line = _line(key_node)
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
                 raise InputInvalid(f"{file}:{line}: a key must be plain text", "quote the key")
             key = key_node.value
@@ -54,6 +54,10 @@ def _construct(loader: _Loader, node: yaml.Node, path: Location, file: Path) -> 
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, child, (*path, i), file) for i, child in enumerate(node.value)]
     return loader.construct_object(node, deep=True)
+
+
+def _line(at: yaml.Node | yaml.Event) -> int:
+    return at.start_mark.line + 1 if at.start_mark else 1
 
 
 def dotted(path: Location) -> str:
@@ -82,7 +86,7 @@ def load(file: Path, model: type[Model]) -> Model:
         loader.lines = {}
         for event in yaml.parse(data.decode(), Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1
+                line = _line(event)
                 raise InputInvalid(f"{file}:{line}: aliases (*name) are not allowed", "write the value out")
         node = loader.get_single_node()
         if node is None:

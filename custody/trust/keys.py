@@ -47,9 +47,7 @@ class PublicKey:
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
             raise TrustRejected("public key: expected ECDSA on curve P-384, found something else")
         if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.der:
-            raise TrustRejected(
-                "public key: expected the named-curve, uncompressed encoding, found another one"
-            )
+            raise TrustRejected("public key: expected the named-curve, uncompressed encoding, found another one")
 
     @property
     def keyid(self) -> str:

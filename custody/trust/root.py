@@ -55,32 +55,20 @@ class Root:
             raise TrustRejected("root: two persons have one name")
         for person in self.persons:
             if not _NAME.fullmatch(person.name):
-                raise TrustRejected(
-                    f"root: person {person.name!r}: expected lower-case letters, digits and hyphens"
-                )
-            if (
-                not person.roles
-                or set(person.roles) - set(ROLES)
-                or len(set(person.roles)) != len(person.roles)
-            ):
-                raise TrustRejected(
-                    f"root: person {person.name}: roles are some of {', '.join(ROLES)}, each once"
-                )
+                raise TrustRejected(f"root: person {person.name!r}: expected lower-case letters, digits and hyphens")
+            if not person.roles or set(person.roles) - set(ROLES) or len(set(person.roles)) != len(person.roles):
+                raise TrustRejected(f"root: person {person.name}: roles are some of {', '.join(ROLES)}, each once")
             if {"builder", "approver"} <= set(person.roles):
                 raise TrustRejected(f"root: person {person.name} is builder and approver; nobody may be both")
             for key in person.keys:
                 if key.keyid in seen:
-                    raise TrustRejected(
-                        f"root: key {key.keyid[:16]} is under {seen[key.keyid]} and {person.name}"
-                    )
+                    raise TrustRejected(f"root: key {key.keyid[:16]} is under {seen[key.keyid]} and {person.name}")
                 seen[key.keyid] = person.name
         for role in ("root", "builder", "approver"):
             count = sum(role in person.roles and bool(person.keys) for person in self.persons)
             wanted = self.thresholds.get(role, 0)
             if not 1 <= wanted <= count:
-                raise TrustRejected(
-                    f"root: threshold for {role} is {wanted}, and {count} persons hold that role"
-                )
+                raise TrustRejected(f"root: threshold for {role} is {wanted}, and {count} persons hold that role")
         if set(self.thresholds) - set(ROLES):
             raise TrustRejected("root: a threshold for an unknown role")
 

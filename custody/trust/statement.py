@@ -118,11 +118,13 @@ class Statement(_Strict):
 def make(predicate: Predicate, sums_sha256: str) -> Statement:
     """A Statement over a finished `sealed/`."""
     check_paths(entry.path for entry in predicate.files)
-    return Statement(
-        _type=STATEMENT_TYPE,
-        subject=(Subject(name="SHA256SUMS", digest={"sha256": sums_sha256}),),
-        predicateType=PREDICATE_TYPE,
-        predicate=predicate,
+    return Statement.model_validate(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": (Subject(name="SHA256SUMS", digest={"sha256": sums_sha256}),),
+            "predicateType": PREDICATE_TYPE,
+            "predicate": predicate,
+        }
     )
 
 

@@ -138,14 +138,10 @@ def verify_statement(source: Source, pinned: str) -> VerifiedBundle:
         IntegrityFailure: one of its kinds, for the first thing that is not as signed.
     """
     name = source.name
-    root = verify_root(
-        source.carrier("trust/1.root.json", ROOT_LIMIT_BYTES), pinned, "carrier/trust/1.root.json"
-    )
+    root = verify_root(source.carrier("trust/1.root.json", ROOT_LIMIT_BYTES), pinned, "carrier/trust/1.root.json")
     if source.carrier("trust/1.root.flat", ROOT_LIMIT_BYTES) != root.flat():
         raise BundleMalformed("carrier/trust/1.root.flat: not the flat twin of 1.root.json")
-    envelope = Envelope.parse(
-        source.carrier("statement.dsse.json", LIMIT_BYTES), "carrier/statement.dsse.json"
-    )
+    envelope = Envelope.parse(source.carrier("statement.dsse.json", LIMIT_BYTES), "carrier/statement.dsse.json")
     if envelope.payload_type != statements.PAYLOAD_TYPE:
         raise SignatureRejected(
             f"carrier/statement.dsse.json: payload type {envelope.payload_type!r} is not a Statement's"
@@ -155,9 +151,7 @@ def verify_statement(source: Source, pinned: str) -> VerifiedBundle:
     approvers = root.require("approver", keyids, name)
     for keyid, signature in envelope.signatures.items():
         if source.carrier(f"sig/{keyid}.sig", 1 << 10) != signature:
-            raise SignatureRejected(
-                f"carrier/sig/{keyid}.sig: differs from the signature in statement.dsse.json"
-            )
+            raise SignatureRejected(f"carrier/sig/{keyid}.sig: differs from the signature in statement.dsse.json")
     if source.carrier("statement.json", statements.LIMIT_BYTES) != envelope.payload:
         raise SignatureRejected("carrier/statement.json: differs from the payload of statement.dsse.json")
     statement = statements.parse(envelope.payload, "carrier/statement.json")
@@ -226,9 +220,7 @@ def _check_listing(source: Source, statement: Statement) -> None:
             problems.append(f"sealed/{found.path}: extra, nobody signed it")
         elif found.size_bytes != wanted[found.path].size_bytes:
             entry = wanted[found.path]
-            problems.append(
-                f"sealed/{found.path}: expected {entry.size_bytes} bytes, found {found.size_bytes}"
-            )
+            problems.append(f"sealed/{found.path}: expected {entry.size_bytes} bytes, found {found.size_bytes}")
     problems += [f"sealed/{path}: missing" for path in wanted.keys() - seen]
     if problems:
         raise BundleMalformed("\n".join(sorted(problems)), "fetch the medium again from where it was made")
@@ -247,6 +239,4 @@ def _checked(source: Source, entry: Entry, leaves: list[bytes]) -> Iterator[byte
                 )
             yield chunk
         if stream.read(1):
-            raise DigestMismatch(
-                f"sealed/{entry.path}: longer than the {entry.size_bytes} bytes that were signed"
-            )
+            raise DigestMismatch(f"sealed/{entry.path}: longer than the {entry.size_bytes} bytes that were signed")

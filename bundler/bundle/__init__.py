@@ -1,0 +1,1 @@
+"""The sealed bundle: written once, read with suspicion."""

@@ -1,0 +1,148 @@
+"""Seal staging into a bundle: leaves, facts, list, Statement; then one rename.
+
+Until the rename there is no bundle, only staging. Nothing here depends on the clock, the user or the folder:
+the same payload and lock give the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import custody
+from bundler.bundle.leaves import Hashed, hash_bytes, hash_files
+from bundler.manifest.lock import Lock
+from custody.errors import BundleMalformed
+from custody.report import Reporter
+from custody.trust import statement as statements
+from custody.trust.statement import Entry, Identity, Predicate, StatementTarget
+from custody.trust.verify import leaf_path
+
+
+def seal(staging: Path, lock: Lock, lock_sha256: str, destination: Path, reporter: Reporter) -> str:
+    """Turn staging into a bundle.
+
+    Args:
+        staging: holds `sealed/data/` and perhaps `sealed/upstream/`; consumed.
+        destination: the bundle's folder; must not exist; on the same file system.
+
+    Returns:
+        SHA-256 of the Statement's bytes.
+
+    Raises:
+        BundleMalformed: staging holds something that a bundle may not (a link, a forbidden name).
+    """
+    sealed = staging / "sealed"
+    payload = _payload(sealed)
+    statements.check_paths(payload)
+    total = sum((sealed / path).stat().st_size for path in payload)
+    with reporter.meter("seal", total) as meter:
+        hashed = hash_files([sealed / path for path in payload], meter)
+    entries = []
+    for path in payload:
+        found = hashed[sealed / path]
+        entries.append(_entry(path, _mode(sealed / path), found))
+        if path.startswith("data/") and found.leaves:
+            entries.append(_write(sealed, leaf_path(path), b"".join(found.leaves)))
+    identity = Identity(
+        name=lock.bundle.name,
+        channel=lock.bundle.channel,
+        version=lock.bundle.version,
+        security_epoch=lock.bundle.security_epoch,
+        digest="sha256",
+        lock_sha256=lock_sha256,
+        lowest_revocation=0,
+        lowest_verifier=custody.VERSION,
+        source_date_epoch=lock.source_date_epoch,
+    )
+    target = StatementTarget(
+        distribution=lock.target.distribution,
+        release=lock.target.release,
+        architecture=lock.target.architecture,
+        python=lock.target.python,
+        kernel=lock.target.kernel,
+        driver=lock.target.driver,
+    )
+    entries.append(_write(sealed, "facts.txt", _facts(identity, target)))
+    entries.sort(key=lambda entry: entry.path)
+    listing = statements.sums(entries)
+    _put(sealed / statements.SUMS_NAME, listing)
+    statement = statements.make(
+        Predicate(bundle=identity, target=target, files=tuple(entries)), hash_bytes(listing).sha256
+    )
+    (staging / "carrier").mkdir(exist_ok=True)
+    _put(staging / "carrier" / "statement.json", statement.dump())
+    _settle(staging)
+    staging.rename(destination)
+    return hash_bytes(statement.dump()).sha256
+
+
+def _payload(sealed: Path) -> list[str]:
+    paths = []
+    for path in sorted(sealed.rglob("*")):
+        name = path.relative_to(sealed).as_posix()
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            raise BundleMalformed(f"{name}: neither a file nor a folder", "only regular files go into a bundle")
+        # What an interrupted seal left is made again.
+        if name in ("facts.txt", statements.SUMS_NAME) or name.startswith("leaves/"):
+            continue
+        if path.is_file():
+            paths.append(name)
+    return sorted(paths)
+
+
+def _facts(identity: Identity, target: StatementTarget) -> bytes:
+    facts = {
+        "format": "1",
+        "bundle": identity.name,
+        "channel": identity.channel,
+        "version": str(identity.version),
+        "security_epoch": str(identity.security_epoch),
+        "base": "",
+        "source_date_epoch": str(identity.source_date_epoch),
+        "lowest_verifier": identity.lowest_verifier,
+        "distribution": target.distribution,
+        "release": target.release,
+        "architecture": target.architecture,
+        "python": target.python,
+        "kernel": target.kernel,
+        "driver": target.driver or "",
+    }
+    return "".join(f"{key}={value}\n" for key, value in facts.items()).encode()
+
+
+def _entry(path: str, mode: str, hashed: Hashed) -> Entry:
+    return Entry.model_validate(
+        {
+            "path": path,
+            "mode": mode,
+            "size_bytes": hashed.size_bytes,
+            "sha256": hashed.sha256,
+            "leaf_root": hashed.leaf_root,
+        }
+    )
+
+
+def _write(sealed: Path, path: str, data: bytes) -> Entry:
+    _put(sealed / path, data)
+    return _entry(path, "0644", hash_bytes(data))
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _mode(path: Path) -> str:
+    return "0755" if path.stat().st_mode & stat.S_IXUSR else "0644"
+
+
+def _settle(staging: Path) -> None:
+    """Give every file and folder its final mode, and make all of it durable."""
+    for folder, _, files in os.walk(staging, topdown=False):
+        for name in files:
+            path = Path(folder) / name
+            path.chmod(int(_mode(path), 8))
+        Path(folder).chmod(0o755)
+    os.sync()
