@@ -13,24 +13,28 @@ from pathlib import Path
 import custody
 from bundler.bundle.leaves import Hashed, hash_bytes, hash_files
 from bundler.manifest.lock import Lock
-from custody.errors import BundleMalformed
+from custody.errors import BundleMalformed, DigestMismatch
 from custody.report import Reporter
 from custody.trust import statement as statements
 from custody.trust.statement import Entry, Identity, Predicate, StatementTarget
 from custody.trust.verify import leaf_path
 
 
-def seal(staging: Path, lock: Lock, lock_sha256: str, destination: Path, reporter: Reporter) -> str:
+def seal(
+    staging: Path, lock: Lock, lock_sha256: str, expected: dict[str, str], destination: Path, reporter: Reporter
+) -> str:
     """Turn staging into a bundle.
 
     Args:
         staging: holds `sealed/data/` and perhaps `sealed/upstream/`; consumed.
+        expected: sha256 by path of what the lock names; the bytes are compared as they are sealed.
         destination: the bundle's folder; must not exist; on the same file system.
 
     Returns:
         SHA-256 of the Statement's bytes.
 
     Raises:
+        DigestMismatch: a locked file is missing or differs.
         BundleMalformed: staging holds something that a bundle may not (a link, a forbidden name).
     """
     sealed = staging / "sealed"
@@ -39,6 +43,12 @@ def seal(staging: Path, lock: Lock, lock_sha256: str, destination: Path, reporte
     total = sum((sealed / path).stat().st_size for path in payload)
     with reporter.meter("seal", total) as meter:
         hashed = hash_files([sealed / path for path in payload], meter)
+    for path, sha256 in expected.items():
+        digest = hashed[sealed / path].sha256 if sealed / path in hashed else "no such file"
+        if digest != sha256:
+            raise DigestMismatch(
+                f"{path}: expected sha256 {sha256}, found {digest}", "run the build again; see `dmesg` for disk errors"
+            )
     entries = []
     for path in payload:
         found = hashed[sealed / path]

@@ -30,7 +30,9 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self._files = folder / "sha256"
         self._named = folder / "named"
-        for path in (self._files, self._named):
+        #: Folder for trees and temporary files, on the cache's file system.
+        self.scratch = folder / "scratch"
+        for path in (self._files, self._named, self.scratch):
             path.mkdir(parents=True, exist_ok=True)
         self._client = httpx.Client(follow_redirects=True, timeout=60, trust_env=True)
         self._locks: dict[str, threading.Lock] = {}

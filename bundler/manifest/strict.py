@@ -96,9 +96,9 @@ def load(file: Path, model: type[Model]) -> Model:
         raise InputInvalid(f"{file}: not UTF-8 text (byte {error.start})", "save it as UTF-8") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
-        line = f":{where.line + 1}" if where else ""
+        place = f":{where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise InputInvalid(f"{file}{line}: not YAML: {problem}", "check indentation and quotes") from error
+        raise InputInvalid(f"{file}{place}: not YAML: {problem}", "check indentation and quotes") from error
     return validate(content, model, file, loader.lines)
 
 

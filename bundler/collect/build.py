@@ -1,0 +1,156 @@
+"""Build: fetch everything that a lock names, make what is made here, seal.
+
+A failed item means no bundle: every failure is named, staging stays for the next try, and what was fetched lies
+in the cache. Two builds of one bundle at a time are refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from bundler.bundle.write import seal
+from bundler.collect.ansible import AnsibleCollector
+from bundler.collect.cache import Cache
+from bundler.collect.deb import DebCollector
+from bundler.collect.file import FileCollector
+from bundler.collect.interface import Collector, Item, Workplace
+from bundler.collect.model import ModelCollector
+from bundler.collect.wheel import WheelCollector
+from bundler.manifest.lock import Lock, dump_lock
+from custody.errors import AirgapError, AlreadyRunning, FetchFailed, SpaceShort, TargetRefused
+from custody.report import Reporter
+
+#: Fetches at a time: enough to hide latency, few enough for any mirror's manners.
+_THREADS = 6
+#: Room for a build tree and compiler output beside the payload itself.
+TREE_BYTES = 3 << 30
+
+COLLECTORS: tuple[Collector, ...] = (
+    DebCollector(),
+    WheelCollector(),
+    ModelCollector(),
+    FileCollector(),
+    AnsibleCollector(),
+)
+
+
+def build(lock: Lock, destination: Path, cache: Cache, project: Path, reporter: Reporter) -> str:
+    """Make the bundle of a lock.
+
+    Args:
+        destination: the bundle's folder; must not exist yet.
+        project: root of this project's source.
+
+    Returns:
+        SHA-256 of the Statement's bytes.
+
+    Raises:
+        TargetRefused: the destination exists.
+        AlreadyRunning: another build of this destination is under way.
+        SpaceShort: the file system is too small.
+        FetchFailed: items failed; each is named.
+    """
+    if destination.exists():
+        raise TargetRefused(f"{destination}: exists already", "name another folder, or remove this one first")
+    lock_sha256 = hashlib.sha256(dump_lock(lock)).hexdigest()
+    staging = destination.with_name(f".{destination.name}.staging")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(staging):
+        workplace = Workplace(cache, _fresh(staging, lock_sha256), cache.scratch, project, reporter)
+        items = [item for collector in COLLECTORS for item in collector.items(lock, workplace)]
+        _check_space(items, cache, destination.parent)
+        reporter.step(f"fetch: {len(items)} items")
+        fetch(items, cache, reporter)
+        for item in items:
+            if item.destination:
+                _place(cache.path(item.sha256), staging / "sealed" / item.destination)
+        for collector in COLLECTORS:
+            collector.assemble(lock, workplace)
+        reporter.step("seal")
+        expected = {item.destination: item.sha256 for item in items if item.destination}
+        (staging / "lock.sha256").unlink()
+        return seal(staging, lock, lock_sha256, expected, destination, reporter)
+
+
+def fetch(items: Sequence[Item], cache: Cache, reporter: Reporter) -> None:
+    """Bring all items into the cache, several at a time.
+
+    Raises:
+        FetchFailed: some failed; the message lists each with its digests.
+    """
+    failures: list[str] = []
+    with reporter.meter("fetch", sum(item.size_bytes for item in items)) as meter:
+
+        def one(item: Item) -> None:
+            before = item.size_bytes - cache.missing_bytes(item.sha256, item.size_bytes)
+            meter.advance(before)
+            try:
+                cache.fetch(item.origin, item.sha256, item.size_bytes, item.name, meter.advance)
+            except AirgapError as error:
+                failures.append(error.message)
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(one, items))
+    if failures:
+        raise FetchFailed(
+            f"{len(failures)} of {len(items)} items failed; no bundle was made\n" + "\n".join(sorted(failures)),
+            "run the same command again: it goes on where it stopped; if upstream moved on, `airgap lock` again",
+        )
+
+
+def _fresh(staging: Path, lock_sha256: str) -> Path:
+    """Staging for this lock: kept when it is from an earlier try, emptied when it is of another lock."""
+    mark = staging / "lock.sha256"
+    if staging.exists() and (not mark.exists() or mark.read_text() != lock_sha256):
+        shutil.rmtree(staging)
+    if not staging.exists():
+        staging.mkdir(parents=True)
+    mark.write_text(lock_sha256)
+    # What is made here is made anew: half of it may be there.
+    for name in ("wheels", "ansible"):
+        shutil.rmtree(staging / "sealed" / "data" / name, ignore_errors=True)
+    return staging
+
+
+def _check_space(items: Sequence[Item], cache: Cache, folder: Path) -> None:
+    missing = sum(cache.missing_bytes(item.sha256, item.size_bytes) for item in items)
+    needed = missing + TREE_BYTES
+    if folder.stat().st_dev != cache.scratch.stat().st_dev:
+        needed = sum(item.size_bytes for item in items if item.destination)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SpaceShort(
+            f"{folder}: expected {needed / 1e9:.1f} GB free, found {free / 1e9:.1f} GB",
+            "free some, or name a folder on another disk",
+        )
+
+
+def _place(source: Path, target: Path) -> None:
+    """A second name for a cached file where the file system allows it, else a copy; the seal reads it again."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@contextmanager
+def _alone(staging: Path) -> Iterator[None]:
+    path = staging.with_name(staging.name + ".lock")
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(f"{path}: another build holds the lock", "wait for it to end") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
