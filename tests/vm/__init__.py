@@ -1,0 +1,1 @@
+"""Real guests for the tests: images, machines, and the packets that they send."""
