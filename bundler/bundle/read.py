@@ -14,6 +14,7 @@ from custody.trust.envelope import Envelope
 from custody.trust.statement import Statement
 from custody.trust.verify import Found
 
+_MODELS = "data/models/"
 _KINDS = {
     stat.S_IFLNK: "link",
     stat.S_IFSOCK: "socket",
@@ -37,11 +38,15 @@ class FolderSource:
 
     def carrier(self, path: str, limit_bytes: int) -> bytes:
         """See `Source.carrier`."""
-        with self._open("carrier", path) as stream:
+        with _open(self._folder, "carrier", path) as stream:
             data = stream.read(limit_bytes + 1)
         if len(data) > limit_bytes:
             raise BundleMalformed(f"carrier/{path}: more than {limit_bytes} bytes")
         return data
+
+    def carrier_listing(self) -> Iterable[Found]:
+        """See `Source.carrier_listing`."""
+        return _walk(self._folder / "carrier", "")
 
     def listing(self) -> Iterable[Found]:
         """See `Source.listing`."""
@@ -49,29 +54,53 @@ class FolderSource:
 
     def open(self, path: str) -> BinaryIO:
         """See `Source.open`."""
-        return self._open("sealed", path)
+        return _open(self._folder, "sealed", path)
 
-    def _open(self, part: str, path: str) -> BinaryIO:
-        # Component by component, so that no folder on the way may be a link either.
-        where = f"{part}/{path}"
-        folder = os.open(self._folder / part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            *parents, name = path.split("/")
-            for parent in parents:
-                inner = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-                os.close(folder)
-                folder = inner
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-        except OSError as error:
-            raise BundleMalformed(
-                f"{where}: {error.strerror}", "fetch the medium again from where it was made"
-            ) from error
-        finally:
+
+class SplitSource(FolderSource):
+    """A bundle in two places: all but the models in one folder, the models below another.
+
+    Args:
+        folder: has `sealed/` (without `data/models/`) and `carrier/`.
+        models: stands for `sealed/data/models`.
+    """
+
+    def __init__(self, folder: Path, models: Path) -> None:
+        super().__init__(folder)
+        self._models = models
+
+    def listing(self) -> Iterable[Found]:
+        """See `Source.listing`."""
+        yield from super().listing()
+        if self._models.is_dir():
+            yield from _walk(self._models, _MODELS)
+
+    def open(self, path: str) -> BinaryIO:
+        """See `Source.open`."""
+        if path.startswith(_MODELS):
+            return _open(self._models.parent, self._models.name, path.removeprefix(_MODELS))
+        return super().open(path)
+
+
+def _open(base: Path, part: str, path: str) -> BinaryIO:
+    # Component by component, so that no folder on the way may be a link either.
+    where = f"{part}/{path}"
+    folder = os.open(base / part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        *parents, name = path.split("/")
+        for parent in parents:
+            inner = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            os.close(file)
-            raise BundleMalformed(f"{where}: not a regular file")
-        return os.fdopen(file, "rb")
+            folder = inner
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        raise BundleMalformed(f"{where}: {error.strerror}", "fetch the medium again from where it was made") from error
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise BundleMalformed(f"{where}: not a regular file")
+    return os.fdopen(file, "rb")
 
 
 def unsigned_statement(folder: Path) -> tuple[Statement, bytes]:

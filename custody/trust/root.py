@@ -72,7 +72,7 @@ class Root:
         if set(self.thresholds) - set(ROLES):
             raise TrustRejected("root: a threshold for an unknown role")
 
-    def keys(self) -> dict[str, PublicKey]:
+    def keys_by_id(self) -> dict[str, PublicKey]:
         """All keys by id."""
         return {key.keyid: key for person in self.persons for key in person.keys}
 
@@ -187,7 +187,7 @@ def verify_root(data: bytes, pinned: str, name: str) -> Root:
             "compare with the paper that travelled apart from the medium; do not go on",
         )
     root = Root.parse(envelope.payload, name)
-    root.require("root", envelope.signers(root.keys(), name), name)
+    root.require("root", envelope.signers(root.keys_by_id(), name), name)
     return root
 
 

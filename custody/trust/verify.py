@@ -8,6 +8,7 @@ here, and no parameter that leaves a step out.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from custody.trust.statement import Entry, Statement
 _THREADS = 4
 _SUMS_LIMIT_BYTES = 32 << 20
 _MADE_HERE = object()
+#: What may come after sealing, and nothing else.
+_CARRIER = re.compile(r"statement(\.dsse)?\.json|sig/[0-9a-f]{64}\.sig|trust/1\.root\.(json|flat)")
 _AGAIN = "do not use this copy; fetch the medium again from where it was made"
 
 
@@ -51,6 +54,9 @@ class Source(Protocol):
 
     def carrier(self, path: str, limit_bytes: int) -> bytes:
         """A file below `carrier/`; raises BundleMalformed when absent, not regular or too long."""
+
+    def carrier_listing(self) -> Iterable[Found]:
+        """Everything below `carrier/` but folders."""
 
     def listing(self) -> Iterable[Found]:
         """Everything below `sealed/` but folders."""
@@ -96,9 +102,7 @@ class VerifiedBundle:
         Raises:
             DigestMismatch: at the first leaf that differs; names file and leaf.
         """
-        if entry.size_bytes > LEAF_BYTES and not entry.path.startswith("data/"):
-            return iter((_whole(self.source, entry),))
-        return _checked(self.source, entry, self._leaves(entry))
+        return _chunks(self.source, entry)
 
     def read(self, path: str, limit_bytes: int = 16 << 20) -> bytes:
         """A small file, whole."""
@@ -106,24 +110,6 @@ class VerifiedBundle:
         if entry.size_bytes > limit_bytes:
             raise BundleMalformed(f"{path}: {entry.size_bytes} bytes, at most {limit_bytes} expected")
         return b"".join(self.chunks(entry))
-
-    def _leaves(self, entry: Entry) -> list[bytes]:
-        if entry.size_bytes <= LEAF_BYTES:
-            # One chunk: its only leaf is the flat digest.
-            leaves = [bytes.fromhex(entry.sha256)] if entry.size_bytes else []
-            where = "the Statement"
-        else:
-            where = leaf_path(entry.path)
-            with self.source.open(where) as stream:
-                data = stream.read(leaf_count(entry.size_bytes) * DIGEST_BYTES + 1)
-            leaves = split(data)
-        if len(leaves) != leaf_count(entry.size_bytes) or tree_root(leaves).hex() != entry.leaf_root:
-            raise DigestMismatch(
-                f"{where}: expected the leaves of {entry.path} with root {entry.leaf_root},"
-                f" found {tree_root(leaves).hex() if all(len(x) == DIGEST_BYTES for x in leaves) else 'broken leaves'}",
-                "the leaf file was changed: fetch the medium again from where it was made",
-            )
-        return leaves
 
 
 def leaf_path(path: str) -> str:
@@ -149,7 +135,7 @@ def verify_statement(source: Source, pinned: str) -> VerifiedBundle:
         raise SignatureRejected(
             f"carrier/statement.dsse.json: payload type {envelope.payload_type!r} is not a Statement's"
         )
-    keyids = envelope.signers(root.keys(), "carrier/statement.dsse.json")
+    keyids = envelope.signers(root.keys_by_id(), "carrier/statement.dsse.json")
     builders = root.require("builder", keyids, name)
     approvers = root.require("approver", keyids, name)
     for keyid, signature in envelope.signatures.items():
@@ -158,6 +144,9 @@ def verify_statement(source: Source, pinned: str) -> VerifiedBundle:
     if source.carrier("statement.json", statements.LIMIT_BYTES) != envelope.payload:
         raise SignatureRejected("carrier/statement.json: differs from the payload of statement.dsse.json")
     statement = statements.parse(envelope.payload, "carrier/statement.json")
+    for found in source.carrier_listing():
+        if found.kind != "file" or not _CARRIER.fullmatch(found.path):
+            raise BundleMalformed(f"carrier/{found.path}: not a {found.kind} that may lie here", _AGAIN)
     _check_listing(source, statement)
     return VerifiedBundle(statement, root, builders, approvers, source, _MADE_HERE)
 
@@ -173,7 +162,26 @@ def verify_bundle(source: Source, pinned: str, reporter: Reporter) -> VerifiedBu
     return bundle
 
 
+def verify_unsigned(source: Source, statement: Statement, reporter: Reporter) -> None:
+    """Compare a bundle with its own Statement, whoever signed it: what a signer's machine does first.
+
+    Raises:
+        IntegrityFailure: one of its kinds, for the first thing that differs.
+    """
+    _check_listing(source, statement)
+    _check_contents(source, statement.predicate.files, reporter)
+
+
 def check_contents(bundle: VerifiedBundle, entries: Iterable[Entry], reporter: Reporter) -> None:
+    """Read files of a verified bundle to their end.
+
+    Raises:
+        DigestMismatch: a leaf differs.
+    """
+    _check_contents(bundle.source, entries, reporter)
+
+
+def _check_contents(source: Source, entries: Iterable[Entry], reporter: Reporter) -> None:
     """Read files to their end, largest first, on several threads.
 
     Raises:
@@ -187,7 +195,7 @@ def check_contents(bundle: VerifiedBundle, entries: Iterable[Entry], reporter: R
     ):
 
         def check(entry: Entry) -> None:
-            for chunk in bundle.chunks(entry):
+            for chunk in _chunks(source, entry):
                 meter.advance(len(chunk))
 
         tasks = [pool.submit(check, entry) for entry in ordered]
@@ -227,6 +235,31 @@ def _check_listing(source: Source, statement: Statement) -> None:
     problems += [f"sealed/{path}: missing" for path in wanted.keys() - seen]
     if problems:
         raise BundleMalformed("\n".join(sorted(problems)), _AGAIN)
+
+
+def _chunks(source: Source, entry: Entry) -> Iterator[bytes]:
+    if entry.size_bytes > LEAF_BYTES and not entry.path.startswith("data/"):
+        return iter((_whole(source, entry),))
+    return _checked(source, entry, _leaves(source, entry))
+
+
+def _leaves(source: Source, entry: Entry) -> list[bytes]:
+    if entry.size_bytes <= LEAF_BYTES:
+        # One chunk: its only leaf is the flat digest.
+        leaves = [bytes.fromhex(entry.sha256)] if entry.size_bytes else []
+        where = "the Statement"
+    else:
+        where = leaf_path(entry.path)
+        with source.open(where) as stream:
+            data = stream.read(leaf_count(entry.size_bytes) * DIGEST_BYTES + 1)
+        leaves = split(data)
+    if len(leaves) != leaf_count(entry.size_bytes) or tree_root(leaves).hex() != entry.leaf_root:
+        raise DigestMismatch(
+            f"{where}: expected the leaves of {entry.path} with root {entry.leaf_root},"
+            f" found {tree_root(leaves).hex() if all(len(x) == DIGEST_BYTES for x in leaves) else 'broken leaves'}",
+            "the leaf file was changed: fetch the medium again from where it was made",
+        )
+    return leaves
 
 
 def _whole(source: Source, entry: Entry) -> bytes:

@@ -1,0 +1,98 @@
+"""Put signatures beside what they are over: a bundle's Statement, a root.
+
+A signer's machine reads the whole bundle first: nobody signs bytes that differ from the Statement.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bundler.bundle.read import FolderSource, read_envelope, unsigned_statement
+from custody.errors import BundleMalformed, SecretRefused, TrustRejected
+from custody.report import Reporter
+from custody.trust.envelope import Envelope
+from custody.trust.keys import PrivateKey
+from custody.trust.root import LIMIT_BYTES, Root
+from custody.trust.verify import verify_unsigned
+
+
+def load_key(file: Path, passphrase: bytes) -> PrivateKey:
+    """Open a key file; see `PrivateKey.load`."""
+    try:
+        pem = file.read_bytes()
+    except OSError as error:
+        raise SecretRefused(f"{file}: {error.strerror}", "name the .key file that `airgap keys new` made") from error
+    return PrivateKey.load(pem, passphrase, str(file))
+
+
+def sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter) -> str:
+    """Sign a bundle's Statement.
+
+    Args:
+        trust: folder with the root; it is put into the bundle's carrier.
+
+    Returns:
+        The person's name.
+
+    Raises:
+        TrustRejected: the key belongs to nobody who is builder or approver, or the bundle carries another root.
+        IntegrityFailure: the bundle is not what its Statement says.
+    """
+    root_bytes = _read(trust / "1.root.json")
+    root = Root.parse(Envelope.parse(root_bytes, str(trust)).payload, str(trust))
+    keyid = key.public.keyid
+    if keyid not in root.keys_by_id():
+        raise TrustRejected(f"key {keyid[:16]}: no person of {trust} holds it", f"see airgap trust show {trust}")
+    person = root.person_of(keyid)
+    if not {"builder", "approver"} & set(person.roles):
+        raise TrustRejected(f"{person.name}: is neither builder nor approver", f"see airgap trust show {trust}")
+    statement, payload = unsigned_statement(folder)
+    verify_unsigned(FolderSource(folder), statement, reporter)
+    carried = folder / "carrier" / "trust" / "1.root.json"
+    if carried.exists() and carried.read_bytes() != root_bytes:
+        raise TrustRejected(f"{carried}: another root than {trust}", "sign with the root that the bundle carries")
+    envelope = read_envelope(folder, payload)
+    if envelope.payload != payload:
+        raise BundleMalformed(f"{folder}/carrier/statement.dsse.json: is over another Statement than statement.json")
+    signed = envelope.signed_by(key)
+    _put(carried, root_bytes)
+    _put(carried.with_name("1.root.flat"), root.flat())
+    _put(folder / "carrier" / "sig" / f"{keyid}.sig", signed.signatures[keyid])
+    _put(folder / "carrier" / "statement.dsse.json", signed.dump())
+    return person.name
+
+
+def add_root_signature(folder: Path, key: PrivateKey) -> str:
+    """Sign the root in a folder; returns the person's name.
+
+    Raises:
+        TrustRejected: the key belongs to nobody of role root.
+    """
+    path = folder / "1.root.json"
+    envelope = Envelope.parse(_read(path), str(path))
+    root = Root.parse(envelope.payload, str(path))
+    keyid = key.public.keyid
+    if keyid not in root.keys_by_id() or "root" not in root.person_of(keyid).roles:
+        raise TrustRejected(f"key {keyid[:16]}: belongs to nobody of role root", f"see airgap trust show {folder}")
+    _put(path, envelope.signed_by(key).dump())
+    return root.person_of(keyid).name
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(LIMIT_BYTES + 1)
+    except OSError as error:
+        raise TrustRejected(f"{path}: {error.strerror}", "make a root with: airgap trust init FOLDER") from error
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.chmod(0o644)
+    part.replace(path)

@@ -1,0 +1,94 @@
+"""The command `airgap`: one module a command, loaded when it is called.
+
+Results go to standard output, progress and errors to standard error. This is the only place that turns an
+`AirgapError` into an exit code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import traceback
+from typing import Any
+
+import click
+
+import custody
+from custody.errors import AirgapError
+
+#: Command → module that holds a click command called `command`. The appliance's commands are known by name alone.
+_COMMANDS = {
+    "lock": "bundler.cli.lock",
+    "build": "bundler.cli.build",
+    "keys": "bundler.cli.keys",
+    "trust": "bundler.cli.trust",
+    "sign": "bundler.cli.sign",
+    "verify": "bundler.cli.verify",
+    "burn": "bundler.cli.burn",
+    "install": "bundler.cli.install",
+    "unlock": "appliance.cli.unlock",
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(custody.VERSION, prog_name="airgap")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Carry AI across an air gap.
+
+    \b
+    On a connected machine:  lock, build, sign, burn
+    On the appliance:        install, unlock
+    Anywhere:                verify, keys, trust
+    """
+    ctx.obj = debug
+
+
+def main() -> None:
+    """Run the command line and exit; see docs/reference/exit-codes.md."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        cli.main(prog_name="airgap", standalone_mode=False)
+    except AirgapError as error:
+        if debug:
+            traceback.print_exc()
+        show_error(error)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("airgap: stopped; run the same command again to go on", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+
+
+def show_error(error: AirgapError) -> None:
+    """An error as people read it: what, then the next thing to do."""
+    first, *rest = error.message.splitlines() or [type(error).__name__]
+    click.secho(f"airgap: {first}", fg="red", err=True)
+    for line in rest:
+        click.echo(f"  {line}", err=True)
+    if error.hint:
+        click.echo(f"  next: {error.hint}", err=True)
+
+
+def show_json(schema: str, content: dict[str, Any]) -> None:
+    """One JSON object on standard output; `schema` is `airgap.<noun>/<version>`."""
+    click.echo(json.dumps({"schema": schema, **content}, indent=1, sort_keys=True))

@@ -1,0 +1,30 @@
+"""`airgap sign`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bundler.cli.secret import passphrase_option, read_secret
+from custody.report import ConsoleReporter
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--key", type=click.Path(path_type=Path, dir_okay=False), required=True, help="NAME.key of a person.")
+@click.option(
+    "--trust", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="The root's folder."
+)
+@passphrase_option("--passphrase-file", "the key's passphrase")
+def command(bundle: Path, key: Path, trust: Path, passphrase_file: Path | None) -> None:
+    """Sign BUNDLE as one person. Every byte is read first.
+
+    \b
+    Example: airgap sign /srv/bundles/demo-1 --key alice.key --trust trust
+    """
+    from bundler.bundle.sign import load_key, sign_bundle
+
+    private = load_key(key, read_secret(passphrase_file, f"Passphrase for {key}"))
+    person = sign_bundle(bundle, private, trust, ConsoleReporter())
+    click.echo(f"{bundle}: signed by {person}")

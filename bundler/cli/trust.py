@@ -1,0 +1,99 @@
+"""`airgap trust`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+
+import click
+
+from bundler.cli.secret import passphrase_option, read_secret
+from custody.errors import InputInvalid, TargetRefused
+from custody.trust.root import Person
+
+
+@click.group()
+def command() -> None:
+    """The root of trust: persons, their keys, and how many must agree."""
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--person",
+    "persons",
+    multiple=True,
+    required=True,
+    metavar="NAME:ROLE[,ROLE]:PUBLIC-KEY-FILE",
+    help="A person, roles out of root, builder, approver, recovery, and the file that `keys new` made. Repeat it.",
+)
+@click.option("--root-threshold", type=int, default=2, show_default=True, help="Persons who must sign a root.")
+def init(folder: Path, persons: tuple[str, ...], root_threshold: int) -> None:
+    """Write root 1 to FOLDER, unsigned; its root persons sign it with `trust sign`.
+
+    \b
+    Example: airgap trust init trust --person alice:root,builder:alice.pub \\
+                 --person bob:root,approver:bob.pub
+    """
+    from custody.trust.envelope import Envelope
+    from custody.trust.root import PAYLOAD_TYPE, Root, fingerprint
+
+    path = folder / "1.root.json"
+    if path.exists():
+        raise TargetRefused(f"{path}: exists already", "a root is rotated, never overwritten")
+    thresholds = {"root": root_threshold, "builder": 1, "approver": 1}
+    root = Root(1, tuple(_person(text) for text in persons), thresholds)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "1.root.flat").write_bytes(root.flat())
+    path.write_bytes(Envelope(PAYLOAD_TYPE, root.payload(), {}).dump())
+    click.echo(f"root:        {path}\nfingerprint: {fingerprint(root.payload())}")
+
+
+@command.command("sign")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--key", type=click.Path(path_type=Path, dir_okay=False), required=True, help="NAME.key of a root person."
+)
+@passphrase_option("--passphrase-file", "the key's passphrase")
+def sign(folder: Path, key: Path, passphrase_file: Path | None) -> None:
+    """Sign the root in FOLDER as one of its root persons."""
+    from bundler.bundle.sign import add_root_signature, load_key
+
+    person = add_root_signature(folder, load_key(key, read_secret(passphrase_file, f"Passphrase for {key}")))
+    click.echo(f"{folder}/1.root.json: signed by {person}")
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def show(folder: Path) -> None:
+    """Show the root in FOLDER: persons, roles, thresholds, and the fingerprint to pin."""
+    from custody.trust.envelope import Envelope
+    from custody.trust.root import Root, fingerprint
+
+    name = str(folder / "1.root.json")
+    envelope = Envelope.parse((folder / "1.root.json").read_bytes(), name)
+    root = Root.parse(envelope.payload, name)
+    signers = root.persons_with("root", envelope.signers(root.keys_by_id(), name))
+    click.echo(f"{'person':16} {'roles':28} key id")
+    for person in root.persons:
+        for public in person.keys:
+            click.echo(f"{person.name:16} {', '.join(person.roles):28} {public.keyid[:32]}")
+    for role, count in sorted(root.thresholds.items()):
+        click.echo(f"threshold {role:9} {count}")
+    click.echo(f"signed by   {', '.join(signers) or 'nobody'}")
+    click.echo(f"fingerprint {fingerprint(envelope.payload)}")
+
+
+def _person(text: str) -> Person:
+    from custody.trust.keys import PublicKey
+
+    parts = text.split(":", 2)
+    if len(parts) != 3:
+        raise InputInvalid(f"--person {text}: expected NAME:ROLES:FILE", "see airgap trust init --help")
+    name, roles, file = parts
+    try:
+        der = base64.b64decode(Path(file).read_text().strip(), validate=True)
+    except (OSError, binascii.Error, UnicodeDecodeError) as error:
+        raise InputInvalid(f"--person {text}: {error}", "name the .pub file that `airgap keys new` made") from error
+    return Person(name, tuple(roles.split(",")), (PublicKey(der),))

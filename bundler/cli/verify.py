@@ -1,0 +1,58 @@
+"""`airgap verify`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from bundler.cli import show_json
+from custody.errors import InputInvalid
+from custody.report import ConsoleReporter
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--fingerprint", required=True, help="SHA-256 of the root's payload, from the paper.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(bundle: Path, fingerprint: str, as_json: bool) -> None:
+    """Verify BUNDLE: root, signatures of enough persons, the list of files, every byte.
+
+    \b
+    Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a...
+    """
+    from bundler.bundle.read import FolderSource
+    from custody.trust.verify import verify_bundle
+
+    verified = verify_bundle(FolderSource(bundle), parse_fingerprint(fingerprint), ConsoleReporter())
+    identity = verified.statement.predicate.bundle
+    entries = verified.entries()
+    if as_json:
+        content = {
+            "verdict": "accepted",
+            "bundle": identity.model_dump(mode="json"),
+            "builders": list(verified.builders),
+            "approvers": list(verified.approvers),
+            "files": len(entries),
+            "size_bytes": sum(e.size_bytes for e in entries),
+        }
+        show_json("airgap.verify/1", content)
+        return
+    click.echo(f"bundle:    {identity.id} (channel {identity.channel}, security epoch {identity.security_epoch})")
+    click.echo(f"builder:   {', '.join(verified.builders)}")
+    click.echo(f"approver:  {', '.join(verified.approvers)}")
+    click.echo(f"files:     {len(entries)}, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB, every leaf as signed")
+    click.echo("verdict:   accepted")
+
+
+def parse_fingerprint(text: str) -> str:
+    """A fingerprint as typed, blanks and case forgiven.
+
+    Raises:
+        InputInvalid: not 64 hexadecimal digits.
+    """
+    found = re.sub(r"[\s:]", "", text).lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", found):
+        raise InputInvalid(f"fingerprint {text!r}: expected 64 hexadecimal digits", "copy all of it from the paper")
+    return found
