@@ -1,0 +1,1 @@
+"""The medium: one plain partition with `start`, one encrypted partition with the bundle."""

@@ -1,0 +1,40 @@
+"""Read a medium back and compare every leaf with what was meant to be written."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from bundler.bundle.read import FolderSource
+from bundler.media.start import StartPartition
+from custody.errors import DigestMismatch
+from custody.report import Reporter
+from custody.trust.verify import VerifiedBundle, verify_bundle
+
+_HINT = "the medium is bad or was changed: burn another one"
+
+
+def read_back(bundle: VerifiedBundle, source: FolderSource, pinned: str, reporter: Reporter) -> None:
+    """Verify the copy as a stranger would, from its root down to its leaves.
+
+    Raises:
+        IntegrityFailure: the copy is not the bundle.
+    """
+    copy = verify_bundle(source, pinned, reporter)
+    if copy.statement != bundle.statement:
+        raise DigestMismatch(f"{source.name}: holds another bundle than the one that was written", _HINT)
+
+
+def compare_start(start: StartPartition, place: Path) -> None:
+    """Compare partition 1, byte for byte.
+
+    Raises:
+        DigestMismatch: names the file.
+    """
+    expected = {"start": start.script_sha256, "bootstrap/SHA256SUMS": hashlib.sha256(start.sums).hexdigest()}
+    expected |= {f"bootstrap/{name}": entry.sha256 for name, entry in start.debs.items()}
+    for name, digest in expected.items():
+        with (place / name).open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != digest:
+            raise DigestMismatch(f"{name}: expected sha256 {digest}, read back {found}", _HINT)

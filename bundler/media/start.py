@@ -1,0 +1,56 @@
+"""Partition 1: `start` and the few packages that opening partition 2 may need on a bare host."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import PurePosixPath
+
+from custody.errors import BundleMalformed
+from custody.trust.statement import Entry
+from custody.trust.verify import VerifiedBundle
+
+#: Names, below `sealed/`, the packages that go to partition 1, one path a line.
+BOOTSTRAP_LIST = "data/apt/bootstrap.txt"
+
+
+@dataclass(frozen=True)
+class StartPartition:
+    """What partition 1 holds.
+
+    Attributes:
+        script: the bytes of `start`.
+        sums: `bootstrap/SHA256SUMS`.
+        debs: by file name in `bootstrap/`.
+    """
+
+    script: bytes
+    sums: bytes
+    debs: dict[str, Entry]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the partition: contents, and room for the file system."""
+        content = sum(entry.size_bytes for entry in self.debs.values())
+        return content + content // 20 + (16 << 20)
+
+    @property
+    def script_sha256(self) -> str:
+        """What the paper says of `start`."""
+        return hashlib.sha256(self.script).hexdigest()
+
+
+def start_partition(bundle: VerifiedBundle) -> StartPartition:
+    """Compose partition 1 from a verified bundle; the same bundle gives the same bytes."""
+    debs = {}
+    for line in bundle.read(BOOTSTRAP_LIST).decode().splitlines():
+        name = PurePosixPath(line).name
+        if name in debs:
+            raise BundleMalformed(f"{BOOTSTRAP_LIST}: {name} appears twice")
+        debs[name] = bundle.entry(line)
+    sums = "".join(f"{entry.sha256}  {name}\n" for name, entry in sorted(debs.items())).encode()
+    template = files("bundler.media").joinpath("start.sh").read_text()
+    script = template.replace("@BOOTSTRAP_SHA256@", hashlib.sha256(sums).hexdigest())
+    script = script.replace("@BUNDLE@", bundle.statement.predicate.bundle.id)
+    return StartPartition(script.encode(), sums, debs)
