@@ -7,7 +7,8 @@ Secrets go in through standard input or an inherited file descriptor, never thro
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,3 +94,43 @@ def run(
         where = f"log: {log}" if log else f"command: {' '.join(arguments)}"
         raise ProgramFailed(f"{arguments[0]}: ended with status {done.returncode}\n{tail}".rstrip(), where)
     return completed
+
+
+def stream(
+    argv: Sequence[str | Path], *, env: Mapping[str, str], on_line: Callable[[str], None], timeout_s: float
+) -> int:
+    """Run a program and hand over its output (both streams) line by line.
+
+    Args:
+        on_line: called with each line, without its newline.
+
+    Returns:
+        The exit status, whatever it is.
+
+    Raises:
+        ProgramMissing: the program is not installed.
+        ProgramFailed: it took too long.
+    """
+    arguments = [str(a) for a in argv]
+    try:
+        process = subprocess.Popen(
+            arguments, env={"PATH": PATH, "LC_ALL": "C.UTF-8", **env}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise ProgramMissing(f"{arguments[0]}: not installed", "install the release again") from error
+    timer = threading.Timer(timeout_s, process.kill)
+    timer.start()
+    try:
+        with process:
+            for line in process.stdout or ():
+                on_line(line.rstrip("\n"))
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        late = not timer.is_alive()
+        timer.cancel()
+    if late:
+        raise ProgramFailed(f"{arguments[0]}: still running after {timeout_s:.0f} s, stopped")
+    return process.returncode

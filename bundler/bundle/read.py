@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from bundler.bundle.write import LOCK_NAME
+from bundler.manifest.lock import MAX_BYTES, Lock, parse_lock
 from custody.errors import BundleMalformed
 from custody.trust import statement as statements
 from custody.trust.envelope import Envelope
 from custody.trust.statement import Statement
-from custody.trust.verify import Found
+from custody.trust.verify import Found, VerifiedBundle
 
 _MODELS = "data/models/"
 _KINDS = {
@@ -101,6 +103,11 @@ def _open(base: Path, part: str, path: str) -> BinaryIO:
         os.close(file)
         raise BundleMalformed(f"{where}: not a regular file")
     return os.fdopen(file, "rb")
+
+
+def read_lock(bundle: VerifiedBundle) -> Lock:
+    """The lock that a verified bundle carries."""
+    return parse_lock(bundle.read(LOCK_NAME, MAX_BYTES), Path("sealed") / LOCK_NAME)
 
 
 def unsigned_statement(folder: Path) -> tuple[Statement, bytes]:

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import custody
 from bundler.bundle.leaves import Hashed, hash_bytes, hash_files
-from bundler.manifest.lock import Lock
+from bundler.manifest.lock import Lock, dump_lock
 from custody.errors import BundleMalformed, DigestMismatch
 from custody.report import Reporter
 from custody.trust import statement as statements
 from custody.trust.statement import Entry, Identity, Predicate, StatementTarget
 from custody.trust.verify import leaf_path
+
+
+#: Where a bundle carries its lock, below `sealed/`.
+LOCK_NAME = "lock.json"
 
 
 def seal(
@@ -38,6 +42,7 @@ def seal(
         BundleMalformed: staging holds something that a bundle may not (a link, a forbidden name).
     """
     sealed = staging / "sealed"
+    _put(sealed / LOCK_NAME, dump_lock(lock))
     payload = _payload(sealed)
     statements.check_paths(payload)
     total = sum((sealed / path).stat().st_size for path in payload)

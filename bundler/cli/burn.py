@@ -48,6 +48,7 @@ def command(
     reporter = ConsoleReporter()
     pinned = parse_fingerprint(fingerprint)
     verified = verify_statement(FolderSource(bundle), pinned)
+    disk = target
     with ExitStack() as stack:
         if image:
             if target.exists():
@@ -55,22 +56,25 @@ def command(
             if dry_run:
                 click.echo(f"would make {target}, {media.needed_bytes(verified) / 1e9:.2f} GB")
                 return
-            with target.open("xb") as stream:
+            part = target.with_name(target.name + ".part")
+            with part.open("wb") as stream:
                 stream.truncate(media.needed_bytes(verified))
-            target = stack.enter_context(loop_device(target))
-        device = describe(target)
+            disk = stack.enter_context(loop_device(part))
+        device = describe(disk)
         click.echo(f"medium:  {device}", err=True)
         for line in device.content or ("blank",):
             click.echo(f"holds:   {line}", err=True)
         media.check_size(verified, device)
-        if not image:
+        if not image and (serial or not dry_run):
             question = f"All data on it will be lost. Type the serial of {device.path} to go on"
-            require_serial(device, serial or ("" if dry_run else click.prompt(question, err=True)))
+            require_serial(device, serial or click.prompt(question, err=True))
         if dry_run:
             click.echo(f"would overwrite {device} with {verified.statement.predicate.bundle.id}")
             return
         passphrase = read_secret(passphrase_file, "Passphrase for the medium", twice=True)
         done = media.burn(verified, bundle, device, passphrase, pinned, reporter)
+    if image:
+        part.replace(target)
     text = (
         f"bundle:            {done.bundle}\n"
         f"medium:            {device.serial or target}\n"

@@ -150,7 +150,4 @@ def _alone(staging: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise AlreadyRunning(f"{path}: another build holds the lock", "wait for it to end") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield

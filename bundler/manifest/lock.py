@@ -135,17 +135,26 @@ class Lock(Strict):
 
 
 def load_lock(file: Path) -> Lock:
-    """Read a lock.
-
-    Raises:
-        InputInvalid: unreadable, too large, duplicate keys, or not what `Lock` asks for.
-    """
+    """Read a lock; see `parse_lock` for the errors."""
     try:
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputInvalid(f"{file}: {error.strerror}", "make it with: airgap lock MANIFEST") from error
+    return parse_lock(data, file)
+
+
+def parse_lock(data: bytes, file: Path) -> Lock:
+    """A lock from its bytes.
+
+    Args:
+        file: what to call it in an error.
+
+    Raises:
+        InputInvalid: too large, not JSON, duplicate keys, or not what `Lock` asks for.
+    """
     if len(data) > MAX_BYTES:
-        raise InputInvalid(f"{file}: {len(data)} bytes, at most {MAX_BYTES} expected", "is this a lock?")
+        raise InputInvalid(f"{file}: more than {MAX_BYTES} bytes", "is this a lock?")
     try:
         content = json.loads(data, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import PurePosixPath
 
-from custody.errors import BundleMalformed
+from bundler.bundle.read import read_lock
 from custody.trust.statement import Entry
 from custody.trust.verify import VerifiedBundle
-
-#: Names, below `sealed/`, the packages that go to partition 1, one path a line.
-BOOTSTRAP_LIST = "data/apt/bootstrap.txt"
 
 
 @dataclass(frozen=True)
@@ -44,11 +41,9 @@ class StartPartition:
 def start_partition(bundle: VerifiedBundle) -> StartPartition:
     """Compose partition 1 from a verified bundle; the same bundle gives the same bytes."""
     debs = {}
-    for line in bundle.read(BOOTSTRAP_LIST).decode().splitlines():
-        name = PurePosixPath(line).name
-        if name in debs:
-            raise BundleMalformed(f"{BOOTSTRAP_LIST}: {name} appears twice")
-        debs[name] = bundle.entry(line)
+    for deb in read_lock(bundle).debs:
+        if "bootstrap" in deb.uses:
+            debs[PurePosixPath(deb.path).name] = bundle.entry(f"data/apt/{deb.archive}/{deb.path}")
     sums = "".join(f"{entry.sha256}  {name}\n" for name, entry in sorted(debs.items())).encode()
     template = files("bundler.media").joinpath("start.sh").read_text()
     script = template.replace("@BOOTSTRAP_SHA256@", hashlib.sha256(sums).hexdigest())

@@ -1,0 +1,91 @@
+"""Bring a release in: models read once and checked while they are copied, wheels into a private environment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+
+from custody._run import run
+from custody.errors import SpaceShort
+from custody.report import Meter, Reporter
+from custody.trust.leaves import LEAF_BYTES
+from custody.trust.statement import Entry
+from custody.trust.verify import VerifiedBundle
+
+
+def copy_models(bundle: VerifiedBundle, destination: Path, reporter: Reporter) -> None:
+    """Copy the bundle's models, refused at the first bad leaf.
+
+    What lies at the destination already is hashed, not believed; a copy that was interrupted goes on.
+
+    Raises:
+        SpaceShort: the file system is too small.
+        DigestMismatch: a leaf of the medium differs.
+    """
+    entries = bundle.entries("data/models/")
+    destination.mkdir(parents=True, exist_ok=True)
+    needed = sum(entry.size_bytes for entry in entries)
+    there = sum(path.stat().st_size for path in destination.iterdir())
+    free = shutil.disk_usage(destination).free
+    if free + there < needed:
+        raise SpaceShort(
+            f"{destination}: expected {needed / 1e9:.2f} GB free, found {(free + there) / 1e9:.2f} GB",
+            "use a larger data disk",
+        )
+    with reporter.meter("models", needed) as meter:
+        for entry in entries:
+            _copy(bundle, entry, destination / PurePosixPath(entry.path).name, meter)
+    _sync_folder(destination)
+
+
+def make_environment(release: Path, name: str) -> Path:
+    """Build a virtual environment at its final path from the release's wheels, by hash, without an index.
+
+    Returns:
+        The environment's folder, `RELEASE/NAME`.
+    """
+    folder = release / name
+    mark = folder / "complete"
+    if mark.exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    wheels = release / "sealed" / "data" / "wheels"
+    run(["/usr/bin/python3", "-I", "-m", "venv", folder], timeout_s=900)
+    run(
+        [folder / "bin" / "python", "-I", "-m", "pip", "--isolated", "--quiet", "--disable-pip-version-check",
+         "--no-cache-dir", "install", "--no-index", "--no-deps", "--only-binary", ":all:", "--require-hashes",
+         "--find-links", wheels, "-r", wheels / f"{name}.txt"],
+        timeout_s=1800,
+    )  # fmt: skip
+    mark.touch()
+    return folder
+
+
+def _copy(bundle: VerifiedBundle, entry: Entry, target: Path, meter: Meter) -> None:
+    part = target.with_name(target.name + ".part")
+    if target.exists():
+        target.replace(part)
+    with part.open("r+b" if part.exists() else "w+b") as stream:
+        # One leaf at a time: what lies here and equals the checked leaf stays, anything else is written.
+        for chunk in bundle.chunks(entry):
+            place = stream.tell()
+            if hashlib.sha256(stream.read(LEAF_BYTES)).digest() != hashlib.sha256(chunk).digest():
+                stream.seek(place)
+                stream.write(chunk)
+            stream.seek(place + len(chunk))
+            meter.advance(len(chunk))
+        stream.truncate()
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.chmod(int(entry.mode, 8))
+    part.replace(target)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,102 @@
+"""What this host has accepted: root pin, newest healthy release. Written so that a crash leaves old or new."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from bundler.install import paths
+from bundler.manifest.strict import Strict, validate
+from custody.errors import AlreadyRunning, EnvironmentProblem, TrustRejected
+from custody.trust.policy import Accepted
+
+_FILE = paths.STATE / "state.json"
+
+
+class State(Strict):
+    """The anti-rollback state."""
+
+    schema_version: int = 1
+    root_fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    channel: str = ""
+    version: Annotated[int, Field(ge=0)] = 0
+    security_epoch: Annotated[int, Field(ge=0)] = 0
+    release: str | None = None
+
+    @property
+    def accepted(self) -> Accepted:
+        """As policy wants it."""
+        return Accepted(self.channel, self.version, self.security_epoch)
+
+
+def load_state() -> State:
+    """The host's state; a host without one has accepted nothing.
+
+    Raises:
+        EnvironmentProblem: the file is there and broken.
+    """
+    try:
+        data = _FILE.read_bytes()
+    except FileNotFoundError:
+        return State()
+    try:
+        return validate(json.loads(data), State, _FILE)
+    except ValueError as error:
+        raise EnvironmentProblem(f"{_FILE}: broken: {error}", "restore it from the site's records") from error
+
+
+def save_state(state: State) -> None:
+    """Write the state durably."""
+    paths.STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = _FILE.with_suffix(".part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        json.dump(state.model_dump(mode="json"), stream, indent=1, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(_FILE)
+
+
+def require_pin(state: State, fingerprint: str) -> None:
+    """Refuse another root than the one that this host believes.
+
+    Raises:
+        TrustRejected: with both fingerprints.
+    """
+    if state.root_fingerprint not in (None, fingerprint):
+        raise TrustRejected(
+            f"root: this host pinned {state.root_fingerprint}, found {fingerprint}",
+            "compare with the paper; a change of root needs a rotation that the old root signed",
+        )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold the host's installation lock.
+
+    Raises:
+        AlreadyRunning: somebody else installs.
+    """
+    paths.RUN.mkdir(exist_ok=True, mode=0o755)
+    with (paths.RUN / "install.lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning("another airgap install runs on this host", "wait for it to end") from error
+        yield
+
+
+def switch_release(release: Path) -> Path | None:
+    """Make a release the current one with one rename; returns the one before."""
+    before = paths.CURRENT.resolve() if paths.CURRENT.is_symlink() else None
+    part = paths.CURRENT.with_name("current.part")
+    part.unlink(missing_ok=True)
+    part.symlink_to(release)
+    part.replace(paths.CURRENT)
+    return before

@@ -1,0 +1,247 @@
+#!/bin/sh
+# start: the first steps on a bare host, from a medium that nobody has a reason to trust yet.
+#
+#   1. Mount the small partition so that nothing on it can run:
+#        mount -o ro,nosuid,nodev,noexec /dev/disk/by-partlabel/airgap-start /mnt
+#   2. Copy this file to a folder of root's, and compare its digest with the paper that came another way:
+#        install -D -m 0700 /mnt/start /root/airgap/start && sha256sum /root/airgap/start
+#   3. Run the copy:
+#        sh /root/airgap/start /mnt --site /root/site/site.yml
+#
+# What it does: installs the few packages named by digest below; checks the encrypted partition's header and
+# opens it; copies all but the models to a folder of root's; asks for the root's fingerprint; checks signatures
+# (openssl) and digests (sha256sum); makes a private Python from the medium's wheels; hands over to
+# `airgap install`, which checks everything once more. Nothing is fetched. Exit codes: docs/reference/exit-codes.md.
+#
+# `sh start --check FOLDER` only checks an opened bundle (a folder with sealed/ and carrier/), models included,
+# and changes nothing; it needs no root.
+set -eu
+umask 077
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+unset PYTHONPATH PYTHONHOME LD_PRELOAD LD_LIBRARY_PATH
+
+BUNDLE='@BUNDLE@'
+BOOTSTRAP_SHA256='@BOOTSTRAP_SHA256@'
+WORK=/var/lib/airgap/incoming
+RELEASES=/opt/airgap/releases
+MAPPER=airgap-medium
+
+say() { printf '==> %s\n' "$1" >&2; }
+die() { # code, message, next
+    printf 'start: %s\n  next: %s\n' "$2" "$3" >&2
+    exit "$1"
+}
+again='do not use this medium; fetch another one from where it was made'
+digest() { sha256sum <"$1" | cut -d' ' -f1; }
+secret() { # prompt -> standard output; typed text is not shown
+    printf '%s: ' "$1" >&2
+    [ ! -t 0 ] || stty -echo
+    IFS= read -r answer || answer=
+    [ ! -t 0 ] || stty echo
+    printf '\n' >&2
+    printf %s "$answer"
+}
+usage='sh start FOLDER --site FILE [--medium-passphrase-file FILE], or: sh start --check BUNDLE'
+
+mode=install
+if [ "${1:-}" = --check ]; then
+    mode=check
+    shift
+fi
+[ $# -ge 1 ] || die 2 'no folder given' "$usage"
+here=$(readlink -f "$1")
+shift
+passphrase_file=
+if [ "${1:-}" = --medium-passphrase-file ]; then
+    [ $# -ge 2 ] || die 2 'no file given' "$usage"
+    passphrase_file=$2
+    shift 2
+fi
+if [ "$mode" = check ]; then
+    [ -d "$here/sealed" ] || die 20 "$here: expected a folder with sealed/ and carrier/" "$usage"
+    WORK=$(mktemp -d)
+else
+    [ "$(id -u)" = 0 ] || die 20 'expected root' "run: su -, then $usage"
+    [ -f "$here/bootstrap/SHA256SUMS" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
+    case $(readlink -f "$0") in
+        "$here"/*) die 20 'running from the medium itself' 'copy start to a folder of root'\''s first' ;;
+    esac
+fi
+say "airgap start, bundle $BUNDLE, sha256 of this script:"
+printf '    %s\n    (it must be on the paper that came another way)\n' "$(digest "$0")" >&2
+
+# shellcheck disable=SC2317 # called by the trap
+cleanup() {
+    status=$?
+    if [ "$mode" = check ]; then
+        rm -rf "$WORK"
+    elif [ "$status" != 0 ]; then
+        umount "$WORK/medium" 2>/dev/null || :
+        cryptsetup close "$MAPPER" 2>/dev/null || :
+    fi
+    exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM HUP
+
+# --- Packages that the rest needs: by digest, from a private copy, without any source ---------------------------
+install_bootstrap() {
+    say 'packages that opening the medium needs'
+    cp -R --no-preserve=all "$here/bootstrap" "$WORK/bootstrap"
+    cd "$WORK/bootstrap"
+    [ "$(digest SHA256SUMS)" = "$BOOTSTRAP_SHA256" ] || die 11 'bootstrap/SHA256SUMS: not the list that start names' "$again"
+    ! grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+~%-]*\.deb$' SHA256SUMS || die 13 'bootstrap/SHA256SUMS: bad line' "$again"
+    sha256sum -c --strict --quiet SHA256SUMS >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
+    cut -c67- SHA256SUMS | sed 's|^|./|' >../debs
+    # Installed in one go, in apt's order, from these files alone: no source, no recommendation, nothing removed.
+    xargs env -i PATH="$PATH" LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -qq --yes --no-download \
+        --no-install-recommends --no-remove -oDir::Etc::sourcelist=/dev/null -oDir::Etc::sourceparts=/dev/null \
+        -oAPT::Sandbox::User=root install <../debs >../apt.log 2>&1 ||
+        { tail -n 20 ../apt.log >&2; die 42 'apt-get: the packages of bootstrap/ do not install' "see $WORK/apt.log"; }
+    cd "$WORK"
+}
+
+# --- The encrypted partition: its header is judged from a private copy, and opened with that copy -----------------
+open_medium() {
+    say 'encrypted partition'
+    first=$(findmnt -no SOURCE --target "$here")
+    disk=$(lsblk -dnpo PKNAME "$first")
+    second=$(lsblk -lnpo NAME,PARTLABEL "$disk" | awk '$2 == "airgap-sealed" { print $1 }')
+    [ "$(printf '%s\n' "$second" | grep -c .)" = 1 ] || die 22 "$disk: expected one partition named airgap-sealed" "$again"
+    cryptsetup luksHeaderBackup "$second" --header-backup-file "$WORK/header"
+    cryptsetup luksDump --dump-json-metadata "$WORK/header" >"$WORK/header.json"
+    python3 -I - "$WORK/header.json" <<'CHECK' || die 13 "$second: its LUKS header is not one that airgap burn writes" "$again"
+import json, sys
+header = json.load(open(sys.argv[1]))
+segments, slots = list(header["segments"].values()), list(header["keyslots"].values())
+good = (
+    len(segments) == 1 and segments[0]["type"] == "crypt" and segments[0]["encryption"] == "aes-xts-plain64"
+    and "integrity" not in segments[0] and not segments[0].get("flags")
+    and not header["tokens"] and not header["config"].get("requirements") and not header["config"].get("flags")
+    and slots and all(
+        slot["type"] == "luks2" and slot["key_size"] == 64 and slot["area"]["type"] == "raw"
+        and slot["kdf"]["type"] == "argon2id" and slot["kdf"]["memory"] <= 262144 for slot in slots
+    )
+)
+sys.exit(0 if good else 1)
+CHECK
+    # Without its last newline, as at burning; printf is built in, so that the passphrase is in no argument list.
+    { if [ -n "$passphrase_file" ]; then printf %s "$(cat "$passphrase_file")"; else secret 'Passphrase of the medium'; fi; } |
+        cryptsetup open --type luks2 --readonly --header "$WORK/header" --key-file - "$second" "$MAPPER" ||
+        die 24 "$second: the passphrase does not open it" 'try again'
+    mount -t ext4 -o ro,nosuid,nodev,noexec "/dev/mapper/$MAPPER" "$WORK/medium"
+}
+
+if [ "$mode" = install ]; then
+    mkdir -p "$WORK" "$RELEASES"
+    umount "$WORK/medium" 2>/dev/null || :
+    [ ! -e "/dev/mapper/$MAPPER" ] || cryptsetup close "$MAPPER"
+    rm -rf "$WORK"
+    mkdir -p "$WORK/medium"
+    install_bootstrap
+    open_medium
+    here=$WORK/medium
+fi
+mkdir "$WORK/copy" "$WORK/keys"
+
+# --- A private copy of all but the models; from here on only the copy counts -------------------------------------
+say 'private copy of all but the models'
+cd "$here"
+find sealed carrier ! -type f ! -type d >"$WORK/odd"
+[ ! -s "$WORK/odd" ] || die 13 "neither file nor folder: $(head -n 1 "$WORK/odd")" "$again"
+find sealed carrier -type f >"$WORK/files"
+! grep -vE '^[A-Za-z0-9._+~%@=/-]+$' "$WORK/files" >"$WORK/odd" ||
+    die 13 "a name that no bundle has: $(head -n 1 "$WORK/odd")" "$again"
+[ "$(wc -l <"$WORK/files")" = "$(find sealed carrier -type f -printf x | wc -c)" ] || die 13 'a name with a line break' "$again"
+grep -v '^sealed/data/models/' "$WORK/files" >"$WORK/copied"
+xargs -r cp --parents --no-preserve=all -t "$WORK/copy" <"$WORK/copied"
+cd "$WORK/copy"
+
+# --- The root: typed by a person, from paper -----------------------------------------------------------------------
+say 'root of trust'
+sed -n 's|^{"payload":"\([A-Za-z0-9+/=]*\)","payloadType":"application/vnd.airgap.root+json","signatures":\[.*\]}$|\1|p' \
+    carrier/trust/1.root.json | base64 -d >"$WORK/root" || die 14 'carrier/trust/1.root.json: not an envelope' "$again"
+found=$(digest "$WORK/root")
+printf 'Fingerprint of the root, all 64 digits, from the paper: ' >&2
+IFS= read -r typed || typed=
+typed=$(printf %s "$typed" | tr -d ' :' | tr 'A-F' 'a-f')
+[ "$typed" = "$found" ] || die 14 "root: expected $typed, found $found" "$again"
+[ "$(grep -o '"flat_sha256":"[0-9a-f]*"' "$WORK/root")" = "\"flat_sha256\":\"$(digest carrier/trust/1.root.flat)\"" ] ||
+    die 14 'carrier/trust/1.root.flat: not the flat twin of the root' "$again"
+
+# --- Signatures: openssl over the DSSE encoding, persons counted, never keys ---------------------------------------
+say 'signatures'
+{ printf 'DSSEv1 28 application/vnd.in-toto+json %s ' "$(wc -c <carrier/statement.json)"; cat carrier/statement.json; } >"$WORK/pae"
+: >"$WORK/signers"
+while read -r kind person keyid public; do
+    if [ "$kind" != key ] || [ ! -f "carrier/sig/$keyid.sig" ]; then continue; fi
+    printf %s "$public" | base64 -d >"$WORK/keys/der"
+    [ "$(digest "$WORK/keys/der")" = "$keyid" ] || die 14 "root: key $keyid is not what its id says" "$again"
+    openssl pkey -pubin -inform DER -in "$WORK/keys/der" -out "$WORK/keys/pem"
+    openssl dgst -sha384 -verify "$WORK/keys/pem" -signature "carrier/sig/$keyid.sig" "$WORK/pae" >/dev/null ||
+        die 12 "carrier/sig/$keyid.sig: the signature of $person over carrier/statement.json is false" "$again"
+    printf '%s\n' "$person" >>"$WORK/signers"
+done <carrier/trust/1.root.flat
+for role in builder approver; do
+    wanted=$(awk -v role="$role" '$1 == "threshold" && $2 == role { print $3 }' carrier/trust/1.root.flat)
+    persons=$(awk -v role="$role" 'NR == FNR { signed[$1] = 1; next }
+        $1 == "role" && $3 == role && signed[$2] { print $2 }' "$WORK/signers" carrier/trust/1.root.flat | sort -u)
+    count=$(printf '%s\n' "$persons" | grep -c . || :)
+    [ "$count" -ge "${wanted:-1}" ] || die 12 "expected ${wanted:-1} $role(s) among the signers, found $count" "$again"
+    printf '    %s: %s\n' "$role" "$(printf %s "$persons" | tr '\n' ' ')" >&2
+done
+
+# --- The list of files, and every file of the copy; the models are checked while they are copied --------------------
+say 'digests'
+wanted=$(sed -n 's/^.*,"subject":\[{"digest":{"sha256":"\([0-9a-f]\{64\}\)"},"name":"SHA256SUMS"}\]}$/\1/p' carrier/statement.json)
+[ "$(digest sealed/SHA256SUMS)" = "$wanted" ] || die 11 "sealed/SHA256SUMS: expected $wanted" "$again"
+! grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=/-]*$' sealed/SHA256SUMS || die 13 'sealed/SHA256SUMS: bad line' "$again"
+{ cut -c67- sealed/SHA256SUMS; echo SHA256SUMS; } | sort >"$WORK/listed"
+sed -n 's|^sealed/||p' "$WORK/files" | sort >"$WORK/there"
+comm -13 "$WORK/listed" "$WORK/there" >"$WORK/extra"
+comm -23 "$WORK/listed" "$WORK/there" >"$WORK/missing"
+[ ! -s "$WORK/extra" ] || die 13 "sealed/$(head -n 1 "$WORK/extra"): extra, nobody signed it" "$again"
+[ ! -s "$WORK/missing" ] || die 13 "sealed/$(head -n 1 "$WORK/missing"): missing" "$again"
+grep -v '^.\{66\}data/models/' sealed/SHA256SUMS >"$WORK/sums"
+(cd sealed && sha256sum -c --strict --quiet "$WORK/sums" >&2) || die 11 'sealed: a file differs from its digest' "$again"
+
+if [ "$mode" = check ]; then
+    say 'models'
+    grep '^.\{66\}data/models/' sealed/SHA256SUMS >"$WORK/sums" || :
+    (cd "$here/sealed" && sha256sum -c --strict --quiet "$WORK/sums" >&2) || die 11 'sealed: a model differs from its digest' "$again"
+    printf 'accepted\n'
+    exit 0
+fi
+
+# --- The release's folder and its private Python --------------------------------------------------------------------
+fact() { sed -n "s/^$1=//p" sealed/facts.txt; }
+release=$RELEASES/$(fact bundle)-$(fact version)
+if [ ! -e "$release/venv/complete" ] || ! cmp -s carrier/statement.json "$release/carrier/statement.json"; then
+    say "private Python in $release"
+    rm -rf "$release"
+    mkdir -p "$release"
+    chmod 0755 "${RELEASES%/*}" "$RELEASES" "$release"
+    cp -R sealed carrier "$release/"
+    chmod -R u=rwX,go=rX "$release"
+    (
+        umask 022
+        env -i PATH="$PATH" LC_ALL=C python3 -I -m venv "$release/venv"
+        env -i PATH="$PATH" HOME=/nonexistent LC_ALL=C "$release/venv/bin/python" -I -m pip --isolated --quiet \
+            --disable-pip-version-check --no-cache-dir install --no-index --no-deps --only-binary :all: \
+            --require-hashes --find-links sealed/data/wheels -r sealed/data/wheels/control.txt
+        : >"$release/venv/complete"
+    ) >&2 || { rm -rf "$release/venv"; die 42 'pip: the wheels of the medium do not install' "$again"; }
+fi
+
+# --- From here on the release's own verifier and installer ----------------------------------------------------------
+say 'airgap install'
+rm -rf "$WORK/copy" "$WORK/bootstrap"
+cd /
+status=0
+env -i PATH="$PATH" LC_ALL=C.UTF-8 HOME=/root TERM="${TERM:-dumb}" "$release/venv/bin/airgap" install "$release" \
+    --models "$WORK/medium/sealed/data/models" --fingerprint "$found" "$@" || status=$?
+umount "$WORK/medium"
+cryptsetup close "$MAPPER"
+exit "$status"
