@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from bundler.manifest.models import BundleHeader, Count, PackageName, Sha256
 from bundler.manifest.strict import Strict, validate
@@ -18,6 +18,13 @@ from custody.errors import InputInvalid
 
 #: A lock of 10,000 packages is about 5 MB.
 MAX_BYTES = 64 << 20
+
+#: Below a folder, as the bundle's paths are written: a lock cannot point anywhere else.
+RelativePath = Annotated[
+    str,
+    StringConstraints(pattern=r"^(?:[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*/)*[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*$"),
+]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*$")]
 
 
 class LockedTarget(Strict):
@@ -40,7 +47,7 @@ class LockedIndex(Strict):
     """
 
     archive: str
-    path: str
+    path: RelativePath
     size_bytes: Count
     sha256: Sha256
 
@@ -52,7 +59,7 @@ class LockedDeb(Strict):
     version: str
     architecture: str
     archive: str
-    path: str
+    path: RelativePath
     size_bytes: Count
     sha256: Sha256
     uses: Annotated[
@@ -66,7 +73,7 @@ class LockedWheel(Strict):
 
     name: str
     version: str
-    filename: str
+    filename: FileName
     url: str
     size_bytes: Count
     sha256: Sha256

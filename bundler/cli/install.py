@@ -1,0 +1,55 @@
+"""`airgap install`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from bundler.cli import show_json
+from bundler.cli.verify import parse_fingerprint
+from custody.errors import OperatorMistake
+from custody.report import ConsoleReporter
+
+
+@click.command()
+@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--site", "site_file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Site file.")
+@click.option("--fingerprint", required=True, help="Of the root; `start` passes what was typed.")
+@click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="Where to read the models from.")
+@click.option("--dry-run", is_flag=True, help="Verify, check the host, show the plan, change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(
+    release: Path, site_file: Path, fingerprint: str, models: Path | None, dry_run: bool, as_json: bool
+) -> None:
+    """Turn this host into an appliance from the verified RELEASE. `start` calls it; run twice, it changes nothing.
+
+    \b
+    Example: airgap install /opt/airgap/releases/demo-1 --site /root/site/site.yml --fingerprint 3f9a...
+    """
+    from bundler.install import install as core
+    from bundler.install import paths, plan, state
+    from bundler.install.site import load_site
+
+    if os.geteuid() != 0:
+        raise OperatorMistake("install: expected root", "run it as root")
+    reporter = ConsoleReporter()
+    site = load_site(site_file)
+    pinned = parse_fingerprint(fingerprint)
+    release = release.resolve()
+    with state.alone():
+        prepared = core.prepare(release, models or paths.MODELS / release.name, site, pinned, reporter)
+        if dry_run:
+            for line in plan.describe(prepared.lock, site, release):
+                click.echo(line)
+            return
+        done = core.install(prepared, pinned, reporter)
+        core.keep_site_file(site_file)
+    if as_json:
+        show_json("airgap.install/1", {"bundle": done.bundle, "seconds": done.seconds, "changed": done.changed})
+        return
+    for name, seconds in done.seconds.items():
+        click.echo(f"{name:14} {seconds:7.1f} s")
+    click.echo(f"{'roles':14} {done.executions} module executions, {done.changed} changed")
+    click.echo(f"installed {done.bundle}: https://{site.tls.server_name}/v1 serves {site.service.model}")

@@ -1,0 +1,119 @@
+"""Run the release's playbooks with the release's Ansible, and nothing of the host's.
+
+The environment is written from nothing: `ANSIBLE_*` of the caller, `~/.ansible`, `/etc/ansible` and user
+site-packages have no effect. The whole output goes to the log; the operator sees one line a task.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bundler.install import paths
+from custody import _run
+from custody.errors import InstallFailed
+from custody.report import Reporter
+
+_TIMEOUT_S = 3600
+_TASK = re.compile(r"^TASK \[(.*)\] \**$")
+_RECAP = re.compile(r"^localhost\s*:.*\bchanged=(\d+).*\bunreachable=(\d+)\s+failed=(\d+)")
+_RESULT = re.compile(r"^(ok|changed|fatal|skipping|failed): \[localhost\]")
+
+
+@dataclass
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        executions: module executions, loop items counted.
+        changed: tasks that changed something.
+    """
+
+    executions: int = 0
+    changed: int = 0
+    last_task: str = ""
+    tail: list[str] = field(default_factory=list)
+
+
+def run_playbook(
+    release: Path, name: str, tag: str, variables: dict[str, Any], reporter: Reporter, *, check: bool = False
+) -> Outcome:
+    """Run one stage of a playbook of the release on this host.
+
+    Args:
+        name: file below the release's `playbooks/`.
+        tag: stage.
+        check: Ansible's check mode: report, change nothing.
+
+    Raises:
+        InstallFailed: a task failed; names it, its last words and the log.
+    """
+    content = release / "sealed" / "data" / "ansible"
+    home = paths.STATE / "ansible"
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.LOGS.mkdir(parents=True, exist_ok=True, mode=0o750)
+    config, extra, log = home / "ansible.cfg", home / "vars.json", paths.LOGS / "install.log"
+    interpreter = release / "venv" / "bin" / "python"
+    _write(config, "[defaults]\n")
+    _write(extra, json.dumps({**variables, "ansible_python_interpreter": str(interpreter)}, indent=1))
+    environment = {
+        "HOME": str(home),
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONSAFEPATH": "1",
+        "ANSIBLE_CONFIG": str(config),
+        "ANSIBLE_HOME": str(home),
+        "ANSIBLE_LIBRARY": str(content / "plugins" / "modules"),
+        "ANSIBLE_ROLES_PATH": str(content / "roles"),
+        "ANSIBLE_COLLECTIONS_PATH": str(home / "none"),
+        "ANSIBLE_LOCAL_TEMP": str(home / "tmp"),
+        "ANSIBLE_REMOTE_TEMP": str(home / "tmp"),
+        "ANSIBLE_RETRY_FILES_ENABLED": "0",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "0",
+        "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "0",
+        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
+    }
+    argv = [interpreter, "-I", release / "venv" / "bin" / "ansible-playbook", "--inventory", "localhost,"]
+    argv += ["--connection", "local", "--tags", tag, "--extra-vars", f"@{extra}", content / "playbooks" / name]
+    outcome = Outcome()
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "a") as stream:
+
+        def on_line(line: str) -> None:
+            stream.write(line + "\n")
+            stream.flush()
+            _follow(line, outcome, reporter)
+
+        status = _run.stream(
+            argv + (["--check"] if check else []), env=environment, on_line=on_line, timeout_s=_TIMEOUT_S
+        )
+    if status != 0:
+        raise InstallFailed(
+            f"{name} ({tag}): task '{outcome.last_task}' failed\n" + "\n".join(outcome.tail[-12:]),
+            f"see {log}; mend the cause and run the same command again",
+        )
+    return outcome
+
+
+def _follow(line: str, outcome: Outcome, reporter: Reporter) -> None:
+    task = _TASK.match(line)
+    if task:
+        outcome.last_task = task.group(1)
+        outcome.tail.clear()
+        reporter.note(outcome.last_task)
+        return
+    outcome.tail.append(line)
+    if _RESULT.match(line) and not line.startswith("skipping"):
+        outcome.executions += 1
+    recap = _RECAP.match(line)
+    if recap:
+        outcome.changed = int(recap.group(1))
+
+
+def _write(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(text)

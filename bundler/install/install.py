@@ -1,0 +1,132 @@
+"""The order of an installation: verify, check, stage A, models, cut over, stage B, health, remember."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.bundle.read import SplitSource, read_lock
+from bundler.install import paths, stage, state
+from bundler.install.ansible import Outcome, run_playbook
+from bundler.install.health import require_healthy
+from bundler.install.plan import role_variables
+from bundler.install.preflight import Case, preflight, require
+from bundler.install.site import Site
+from bundler.manifest.lock import Lock
+from custody.report import Reporter
+from custody.trust.policy import require_not_older
+from custody.trust.verify import VerifiedBundle, check_contents, verify_statement
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A release that was verified, on a host that fits."""
+
+    bundle: VerifiedBundle
+    lock: Lock
+    site: Site
+    release: Path
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What an installation took and did."""
+
+    bundle: str
+    seconds: dict[str, float]
+    executions: int
+    changed: int
+
+
+def prepare(release: Path, models: Path, site: Site, pinned: str, reporter: Reporter) -> Prepared:
+    """Verify the release and check the host; changes nothing but the pin of a root that verified.
+
+    Args:
+        release: root-owned folder with `sealed/` (without models) and `carrier/`.
+        models: where the models are to be read: on the medium, or where they were installed.
+        pinned: the root's fingerprint.
+
+    Raises:
+        IntegrityFailure: something is not as signed, or older than what was accepted.
+        PreflightFailed: all findings in one list.
+    """
+    before = state.load_state()
+    state.require_pin(before, pinned)
+    reporter.step("verify")
+    bundle = verify_statement(SplitSource(release, models), pinned)
+    check_contents(bundle, (e for e in bundle.entries() if not e.path.startswith("data/models/")), reporter)
+    require_not_older(bundle.statement.predicate.bundle, before.accepted)
+    lock = read_lock(bundle)
+    reporter.step("preflight")
+    require(preflight(Case(bundle.statement, lock, site, release)))
+    return Prepared(bundle, lock, site, release)
+
+
+def install(prepared: Prepared, pinned: str, reporter: Reporter) -> Installed:
+    """Turn this host into an appliance; the same again changes nothing.
+
+    Raises:
+        InstallFailed: a role failed, or the service does not answer; an earlier release is switched back to.
+    """
+    release, site = prepared.release, prepared.site
+    before = state.load_state()
+    state.save_state(before.model_copy(update={"root_fingerprint": pinned}))
+    watch = _Watch()
+    variables = role_variables(prepared.lock, site, release)
+    reporter.step("engine's Python")
+    stage.make_environment(release, "engine")
+    watch.lap("engine venv")
+    reporter.step("stage A: packages, storage")
+    first = run_playbook(release, "install.yml", "stage_a", variables, reporter)
+    watch.lap("stage A")
+    reporter.step("models")
+    stage.copy_models(prepared.bundle, paths.MODELS / release.name, reporter)
+    watch.lap("models")
+    previous = state.switch_release(release)
+    try:
+        reporter.step("stage B: network, firewall, service")
+        second = run_playbook(release, "install.yml", "stage_b", variables, reporter)
+        watch.lap("stage B")
+        reporter.step("health")
+        require_healthy(site)
+        watch.lap("health")
+    except BaseException:
+        if previous is not None and previous != release:
+            state.switch_release(previous)
+        raise
+    identity = prepared.bundle.statement.predicate.bundle
+    state.save_state(
+        state.State(
+            root_fingerprint=pinned,
+            channel=identity.channel,
+            version=identity.version,
+            security_epoch=identity.security_epoch,
+            release=release.name,
+        )
+    )
+    total = Outcome(first.executions + second.executions, first.changed + second.changed)
+    return Installed(identity.id, watch.seconds, total.executions, total.changed)
+
+
+def keep_site_file(file: Path) -> None:
+    """Keep the site file that was installed, for the next run and for auditors."""
+    target = Path("/etc/airgap/site.yml")
+    target.parent.mkdir(exist_ok=True, mode=0o755)
+    if file.resolve() != target:
+        shutil.copyfile(file, target)
+    target.chmod(0o600)
+
+
+class _Watch:
+    """Seconds a stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last_s = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now_s = time.monotonic()
+        self.seconds[name] = now_s - self._last_s
+        self._last_s = now_s

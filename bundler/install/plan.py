@@ -1,0 +1,83 @@
+"""From site file and lock to the variables of the roles: the whole of what a run will be told.
+
+`--dry-run` prints what this module makes, and the real run uses the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bundler.install import paths
+from bundler.install.site import Site
+from bundler.manifest.lock import Lock
+
+#: The engine's port on the loopback interface.
+ENGINE_PORT = 8080
+
+
+def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
+    """Variables by name, as the roles' argument specifications want them; secrets as paths only."""
+    return {
+        "base_packages": sorted(f"{d.package}={d.version}" for d in lock.debs if "appliance" in d.uses),
+        "base_apt_archives": _archives(lock, release),
+        "base_time_sources": list(site.time.sources),
+        "network_hostname": site.host.name,
+        "network_interface_mac": site.network.interface_mac,
+        "network_addresses": list(site.network.addresses),
+        "network_routes": [
+            {"to": entry.network, "via": entry.via} for entry in site.network.management if entry.via is not None
+        ],
+        "firewall_management_networks": [entry.network for entry in site.network.management],
+        "firewall_time_sources": list(site.time.sources),
+        "storage_serial": site.storage.data_disk_serial,
+        "storage_passphrase_file": str(site.storage.passphrase.file),
+        "storage_mount": str(paths.DATA),
+        "storage_mapper": "airgap-data",
+        "engine_venv": str(paths.CURRENT / "engine"),
+        "engine_port": ENGINE_PORT,
+        "engine_models": [
+            {
+                "name": model.name,
+                "path": str(paths.MODELS / release.name / model.filename),
+                "context_tokens": model.context_tokens,
+            }
+            for model in lock.models
+            if model.name == site.service.model
+        ],
+        "gateway_server_name": site.tls.server_name,
+        "gateway_certificate_file": str(site.tls.certificate),
+        "gateway_key_file": str(site.tls.key.file),
+        "gateway_api_key_file": str(site.service.api_key.file),
+        "gateway_engine_port": ENGINE_PORT,
+    }
+
+
+def describe(lock: Lock, site: Site, release: Path) -> list[str]:
+    """The plan in an operator's words, one step a line."""
+    debs = sum("appliance" in deb.uses for deb in lock.debs)
+    networks = ", ".join(entry.network for entry in site.network.management)
+    return [
+        f"release      {release}",
+        f"packages     {debs} of the distribution, exact versions, from the medium",
+        f"data volume  disk {site.storage.data_disk_serial}: LUKS2; formatted if blank, opened if it is ours",
+        f"models       {len(lock.models)}, {sum(m.size_bytes for m in lock.models) / 1e6:.1f} MB, to {paths.MODELS}",
+        f"network      {', '.join(site.network.addresses)} on {site.network.interface_mac}; no gateway, no DNS",
+        f"firewall     deny in, out, forward; {networks} may reach 22 and 443",
+        f"service      {site.service.model} at https://{site.tls.server_name}/v1",
+    ]
+
+
+def _archives(lock: Lock, release: Path) -> list[dict[str, Any]]:
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for index in lock.indexes:
+        suites, components = found.setdefault(index.archive, (set(), set()))
+        parts = index.path.split("/")  # dists/SUITE/COMPONENT/binary-ARCH/Packages.xz
+        suites.add(parts[1])
+        if parts[-1].startswith("Packages"):
+            components.add(parts[2])
+    base = release / "sealed" / "data" / "apt"
+    return [
+        {"name": name, "path": str(base / name), "suites": sorted(suites), "components": sorted(components)}
+        for name, (suites, components) in sorted(found.items())
+    ]
