@@ -78,7 +78,13 @@ def run_playbook(
         "ANSIBLE_LOCALHOST_WARNING": "0",
         "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
     }
-    argv = [interpreter, "-I", release / "venv" / "bin" / "ansible-playbook", "--inventory", "localhost,"]
+    argv: list[str | Path] = [
+        interpreter,
+        "-I",
+        release / "venv" / "bin" / "ansible-playbook",
+        "--inventory",
+        "localhost,",
+    ]
     argv += ["--connection", "local", "--tags", tag, "--extra-vars", f"@{extra}", content / "playbooks" / name]
     outcome = Outcome()
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "a") as stream:

@@ -84,7 +84,9 @@ def _target(case: Case) -> Iterator[Finding]:
 
 def _packages(case: Case) -> Iterator[Finding]:
     listing = run(["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Abbrev}\n"]).text
-    there = {name: version for name, version, state in (l.split()[:3] for l in listing.splitlines()) if state == "ii"}
+    there = {
+        name: version for name, version, state in (line.split()[:3] for line in listing.splitlines()) if state == "ii"
+    }
     for deb in case.lock.debs:
         found = there.get(deb.package)
         if not {"appliance", "bootstrap"} & set(deb.uses) or found in (None, deb.version):

@@ -20,11 +20,9 @@ from custody.errors import InputInvalid
 MAX_BYTES = 64 << 20
 
 #: Below a folder, as the bundle's paths are written: a lock cannot point anywhere else.
-RelativePath = Annotated[
-    str,
-    StringConstraints(pattern=r"^(?:[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*/)*[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*$"),
-]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*$")]
+_COMPONENT = "[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*"
+RelativePath = Annotated[str, StringConstraints(pattern=f"^(?:{_COMPONENT}/)*{_COMPONENT}$")]
+FileName = Annotated[str, StringConstraints(pattern=f"^{_COMPONENT}$")]
 
 
 class LockedTarget(Strict):
@@ -89,7 +87,7 @@ class LockedSource(Strict):
     name: str
     version: str
     kind: Literal["sdist", "project"]
-    filename: str
+    filename: Annotated[str, StringConstraints(pattern=f"^(?:{_COMPONENT})?$")]
     url: str
     size_bytes: Count
     sha256: Sha256
