@@ -1,0 +1,104 @@
+"""Small, real bundles for tests: sealed, signed by two persons, made by the project's own code in a moment."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.bundle.sign import add_root_signature, sign_bundle
+from bundler.bundle.write import seal
+from bundler.manifest.lock import Lock, dump_lock
+from custody.report import SilentReporter
+from custody.trust.envelope import Envelope
+from custody.trust.keys import PrivateKey
+from custody.trust.root import PAYLOAD_TYPE, Person, Root, fingerprint
+
+#: Three leaves and a bit, so that a leaf file with several leaves is there.
+MODEL = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(3 << 15)) + b"tail"
+PAYLOAD = {
+    "data/models/words.gguf": MODEL,
+    "data/files/readme.txt": b"hello\n",
+    "data/files/empty": b"",
+    "data/ansible/playbooks/install.yml": b"---\n",
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A signed bundle and what its makers hold."""
+
+    folder: Path
+    trust: Path
+    fingerprint: str
+    builder: PrivateKey
+    approver: PrivateKey
+
+
+def lock(version: int = 1) -> Lock:
+    """A lock without items, for bundles whose payload a test writes itself."""
+    zeros = "0" * 64
+    return Lock.model_validate(
+        {
+            "schema_version": 1,
+            "manifest_sha256": zeros,
+            "bundle": {"name": "small", "channel": "test", "version": version, "security_epoch": 1, "digest": "sha256"},
+            "target": {
+                "distribution": "debian",
+                "release": "trixie",
+                "architecture": "amd64",
+                "python": "3.13",
+                "glibc": "2.41",
+                "kernel": "6.12",
+                "driver": None,
+                "dpkg_status_sha256": zeros,
+            },
+            "source_date_epoch": 1760000000,
+            "tree_sha256": zeros,
+            **dict.fromkeys(("indexes", "debs", "wheels", "sources", "models", "files"), ()),
+        }
+    )
+
+
+def stage(folder: Path, payload: dict[str, bytes]) -> Path:
+    """Write a payload to a staging folder."""
+    for path, data in payload.items():
+        target = folder / "sealed" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return folder
+
+
+def sealed(folder: Path, version: int = 1, payload: dict[str, bytes] | None = None) -> Path:
+    """An unsigned bundle in `folder`."""
+    staging = stage(folder.with_name(folder.name + ".staging"), payload or PAYLOAD)
+    made = lock(version)
+    expected = {path: hashlib.sha256(data).hexdigest() for path, data in (payload or PAYLOAD).items()}
+    seal(staging, made, hashlib.sha256(dump_lock(made)).hexdigest(), expected, folder, SilentReporter())
+    return folder
+
+
+def make_trust(folder: Path, root: Root, signers: list[PrivateKey]) -> str:
+    """Write and sign a root; returns its fingerprint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "1.root.json").write_bytes(Envelope(PAYLOAD_TYPE, root.payload(), {}).dump())
+    (folder / "1.root.flat").write_bytes(root.flat())
+    for key in signers:
+        add_root_signature(folder, key)
+    return fingerprint(root.payload())
+
+
+def make(folder: Path) -> Made:
+    """A bundle signed by alice (builder) and bob (approver)."""
+    alice, bob = PrivateKey.generate(), PrivateKey.generate()
+    persons = (
+        Person("alice", ("root", "builder"), (alice.public,)),
+        Person("bob", ("root", "approver"), (bob.public,)),
+    )
+    root = Root(1, persons, {"root": 2, "builder": 1, "approver": 1})
+    trust = folder / "trust"
+    pinned = make_trust(trust, root, [alice, bob])
+    bundle = sealed(folder / "bundle")
+    for key in (alice, bob):
+        sign_bundle(bundle, key, trust, SilentReporter())
+    return Made(bundle, trust, pinned, alice, bob)

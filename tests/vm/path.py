@@ -1,0 +1,305 @@
+"""The whole path, once, for real: lock, build, sign, burn, start, install, ask, reboot, unlock, ask again.
+
+`make demo` shows it, `make test` walks it once and looks closely at what it left. Two guests take part: the
+workstation, which burns the medium, and the appliance, a bare host whose card reaches nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.vm.images import Image, appliance_status, derive, image
+from tests.vm.machine import Machine
+from tests.vm.qemu import Share
+from tests.vm.sitefiles import API_KEY, DATA_KEY, SERVER_NAME, TLS_KEY, SiteFiles, make_site
+
+ROOT = Path(__file__).parents[2]
+AIRGAP = Path(sys.executable).with_name("airgap")
+#: Where a run's files lie; `build/` is ignored by git.
+WORK = ROOT / "build" / "path"
+MEDIUM_SERIAL = "AIRGAPMEDIUM1"
+QUESTION = "What is an air gap?"
+PASSPHRASES = "/run/secrets-in"
+
+
+@dataclass
+class Walk:
+    """What a walk made, for whoever looks at it afterwards.
+
+    Attributes:
+        seconds: by stage.
+        secrets: by name; none of them may be seen anywhere.
+        said: terminal transcripts by stage.
+    """
+
+    work: Path
+    bundle: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+    site: SiteFiles | None = None
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage and say on standard error that it runs."""
+        print(f"--- {name}", file=sys.stderr, flush=True)
+        begun_s = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - begun_s
+        print(f"    {name}: {self.seconds[name]:.0f} s", file=sys.stderr, flush=True)
+
+
+def airgap(walk: Walk, name: str, *arguments: str | Path, stdin: str = "", prefix: tuple[str, ...] = ()) -> str:
+    """Run the command line on the builder; returns standard output, keeps everything that was said."""
+    command = [*prefix, str(AIRGAP), *map(str, arguments)]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, cwd=ROOT)
+    walk.said[name] = done.stdout + done.stderr
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def make_bundle(walk: Walk, cache: Path) -> None:
+    """Lock for the appliance's own package status, and build, unless this work folder holds that bundle already."""
+    lock = walk.work / "demo.lock.json"
+    with walk.stage("lock"):
+        status = appliance_status()
+        airgap(walk, "lock", "lock", ROOT / "manifests/demo.yml", "-o", lock, "--dpkg-status", status, "--cache", cache)
+    with walk.stage("build"):
+        shutil.rmtree(walk.bundle, ignore_errors=True)
+        airgap(walk, "build", "build", lock, walk.bundle, "--cache", cache)
+    walk.sizes["bundle"] = sum(p.stat().st_size for p in walk.bundle.rglob("*") if p.is_file())
+
+
+def sign(walk: Walk) -> None:
+    """Two persons: keys, root, signatures; then verify without any network."""
+    with walk.stage("sign and verify"):
+        people = walk.work / "people"
+        shutil.rmtree(people, ignore_errors=True)
+        for person in ("alice", "bob"):
+            walk.secrets[f"passphrase of {person}"] = secrets.token_urlsafe(18)
+            typed = walk.secrets[f"passphrase of {person}"]
+            airgap(
+                walk, f"keys {person}", "keys", "new", person, "--out", people, "--passphrase-file", "-", stdin=typed
+            )
+        persons = [f"alice:root,builder:{people}/alice.pub", f"bob:root,approver:{people}/bob.pub"]
+        trust = people / "trust"
+        airgap(walk, "trust init", "trust", "init", trust, *(a for p in persons for a in ("--person", p)))
+        for verb in (("trust", "sign", trust), ("sign", walk.bundle, "--trust", trust)):
+            for person in ("alice", "bob"):
+                typed = walk.secrets[f"passphrase of {person}"]
+                key = ("--key", people / f"{person}.key", "--passphrase-file", "-")
+                airgap(walk, f"{verb[0]} {person}", *verb, *key, stdin=typed)
+        shown = airgap(walk, "trust show", "trust", "show", trust)
+        walk.fingerprint = shown.split("fingerprint ")[1].split()[0]
+        alone = ("unshare", "--net")
+        airgap(walk, "verify", "verify", walk.bundle, "--fingerprint", walk.fingerprint, prefix=alone)
+
+
+def workstation_image(bundle: Path) -> Image:
+    """The workstation with this project installed from the bundle's own wheels."""
+    pip = "/opt/airgap/bin/python -I -m pip --isolated -q install --no-index --no-deps --require-hashes"
+    return derive(
+        image("workstation"),
+        "burner",
+        files={"/opt/wheels": bundle / "sealed/data/wheels"},
+        commands=(
+            "python3 -m venv /opt/airgap",
+            f"{pip} --find-links /opt/wheels -r /opt/wheels/control.txt",
+            "rm -r /opt/wheels",
+        ),
+    )
+
+
+def burn(walk: Walk) -> Path:
+    """Burn the medium on the workstation, typing serial and passphrase; returns the medium's image."""
+    medium = walk.work / "medium.img"
+    medium.unlink(missing_ok=True)
+    walk.secrets["medium passphrase"] = secrets.token_urlsafe(18)
+    with walk.stage("workstation image"):
+        guest = workstation_image(walk.bundle)
+    shares = {"bundle": Share(walk.bundle.parent)}
+    with (
+        walk.stage("burn and read back"),
+        Machine("workstation", guest, disks={"medium": medium}, shares=shares) as machine,
+    ):
+        machine.wait_ssh()
+        walk.facts["accelerator"] = machine.accelerator
+        machine.mount_share("bundle", "/mnt")
+        disk = machine.disk_path(MEDIUM_SERIAL)
+        command = f"/opt/airgap/bin/airgap burn /mnt/{walk.bundle.name} {disk} --fingerprint {walk.fingerprint}"
+        with machine.shell(f"{command} --paper /root/paper") as shell:
+            shell.expect("Type the serial.*: ")
+            shell.send(MEDIUM_SERIAL)
+            for _ in range(2):
+                shell.expect("(Passphrase for the medium|Repeat for confirmation): ")
+                shell.send(walk.secrets["medium passphrase"])
+            status = shell.wait(900)
+            walk.said["burn"] = shell.transcript
+        if status != 0:
+            raise AssertionError(f"airgap burn ended with {status}:\n{walk.said['burn']}")
+        walk.facts["paper"] = machine.get("/root/paper").decode()
+        machine.stop()
+    walk.sizes["medium"] = medium.stat().st_blocks * 512
+    return medium
+
+
+def paper(walk: Walk, line: str) -> str:
+    """A value of the paper that travels apart from the medium."""
+    return next(text.split(":")[1].strip() for text in walk.facts["paper"].splitlines() if text.startswith(line))
+
+
+@contextlib.contextmanager
+def appliance(walk: Walk) -> Iterator[Machine]:
+    """The bare host, started, with a watcher on every process's arguments and environment."""
+    run = walk.work / "appliance"
+    shutil.rmtree(run, ignore_errors=True)
+    with Machine("appliance", work_dir=run) as machine:
+        walk.seconds["boot"] = machine.wait_ssh()
+        walk.facts["accelerator"] = machine.accelerator
+        yield machine
+
+
+_WATCHER = """#!/bin/sh
+# Keeps what `ps` would show of every process, arguments and environment.
+while :; do
+    for process in /proc/[0-9]*; do
+        tr '\\0' ' ' <$process/cmdline; echo; tr '\\0' ' ' <$process/environ; echo
+    done 2>/dev/null | sort -u >>/run/watch.log
+    sleep 0.5
+done
+"""
+
+
+def install(walk: Walk, machine: Machine, medium: Path) -> None:
+    """On site: bring site files and secrets, plug the medium, compare with the paper, run start."""
+    walk.site = make_site(walk, machine.host)
+    machine.put(_WATCHER.encode(), "/run/watch", 0o700)
+    machine.run("touch /run/begun; setsid -f sh /run/watch </dev/null >/dev/null 2>&1")
+    machine.run(f"mkdir -m 700 -p {PASSPHRASES} /root/site")
+    for name in (DATA_KEY, TLS_KEY, API_KEY):
+        machine.put(walk.secrets[name].encode(), f"{PASSPHRASES}/{name}", 0o600)
+    machine.put(walk.site.certificate, "/root/site/server.pem")
+    machine.put(walk.site.site_yml, "/root/site/site.yml")
+    with walk.stage("start and install"):
+        machine.attach_medium(medium, MEDIUM_SERIAL)
+        machine.run("mount -o ro,nosuid,nodev,noexec /dev/disk/by-partlabel/airgap-start /mnt")
+        machine.run("install -D -m 0700 /mnt/start /root/airgap/start")
+        digest = machine.run("sha256sum /root/airgap/start").text.split()[0]
+        if digest != paper(walk, "sha256 of start"):
+            raise AssertionError(f"start: the paper says {paper(walk, 'sha256 of start')}, the medium {digest}")
+        start(walk, machine, "start")
+    machine.run("umount /mnt")
+    machine.detach_medium()
+
+
+def start(walk: Walk, machine: Machine, name: str) -> None:
+    """Run `start` on a terminal, as the operator does."""
+    with machine.shell("sh /root/airgap/start /mnt --site /root/site/site.yml") as shell:
+        try:
+            shell.expect("Passphrase of the medium: ", 600)
+            shell.send(walk.secrets["medium passphrase"])
+            shell.expect("from the paper: ", 600)
+            shell.send(paper(walk, "root fingerprint"))
+            status = shell.wait(2400)
+        finally:
+            walk.said[name] = shell.transcript
+            (walk.work / f"{name}.log").write_text(shell.transcript)
+    if status != 0:
+        raise AssertionError(f"start ended with {status}:\n{walk.said[name][-6000:]}")
+
+
+def reboot_and_unlock(walk: Walk, machine: Machine) -> None:
+    """Reboot; see the locked host answer ssh and refuse service; unlock it."""
+    with walk.stage("reboot, ssh while locked"):
+        walk.seconds["ssh after reboot"] = machine.reboot()
+    machine.put(_WATCHER.encode(), "/run/watch", 0o700)
+    machine.run("touch /run/begun; setsid -f sh /run/watch </dev/null >/dev/null 2>&1")
+    walk.facts["status while locked"] = str(request(walk, machine, "/v1/models")[0])
+    walk.facts["failed units while locked"] = machine.run("systemctl list-units --failed --plain --no-legend").text
+    walk.facts["mapper while locked"] = machine.run("ls /dev/mapper").text
+    with walk.stage("unlock"), machine.shell("/opt/airgap/current/venv/bin/airgap unlock") as shell:
+        shell.expect("assphrase.*: ", 120)
+        shell.send(walk.secrets[DATA_KEY])
+        status = shell.wait(300)
+        walk.said["unlock"] = shell.transcript
+        if status != 0:
+            raise AssertionError(f"airgap unlock ended with {status}:\n{shell.transcript}")
+
+
+def request(
+    walk: Walk,
+    machine: Machine,
+    path: str,
+    body: dict[str, Any] | None = None,
+    *,
+    key: str | None = None,
+    maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> tuple[int, Any]:
+    """Ask the appliance over TLS, verifying its certificate against the site's CA.
+
+    Returns:
+        HTTP status, and the answer as parsed JSON (None when it is none).
+    """
+    assert walk.site is not None
+    context = ssl.create_default_context(cadata=walk.site.ca.decode())
+    context.maximum_version = maximum
+    connection = http.client.HTTPSConnection("127.0.0.1", machine.https_port, timeout=300)
+    # The certificate's name is checked though the forwarded port is on the loopback.
+    connection.sock = context.wrap_socket(
+        socket.create_connection(("127.0.0.1", machine.https_port), 300), server_hostname=SERVER_NAME
+    )
+    bearer = walk.secrets[API_KEY] if key is None else key
+    headers = {"Host": SERVER_NAME, "Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
+    try:
+        connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
+        answer = connection.getresponse()
+        text = answer.read()
+    finally:
+        connection.close()
+    try:
+        return answer.status, json.loads(text)
+    except ValueError:
+        return answer.status, None
+
+
+def ask(walk: Walk, machine: Machine, question: str = QUESTION) -> str:
+    """Ask the model a question; returns its answer."""
+    body = {
+        "model": "airgap-words",
+        "messages": [{"role": "user", "content": question}],
+        "temperature": 0,
+        "max_tokens": 48,
+    }
+    status, answer = request(walk, machine, "/v1/chat/completions", body)
+    if status != 200:
+        raise AssertionError(f"expected an answer, found HTTP {status}: {answer}")
+    return str(answer["choices"][0]["message"]["content"]).strip()
+
+
+def new_walk(work: Path = WORK) -> Walk:
+    """A fresh walk; what an earlier one left is overwritten stage by stage."""
+    work.mkdir(parents=True, exist_ok=True)
+    return Walk(work, work / "demo-1")
+
+
+def cache_folder() -> Path:
+    """Fetched and built files; CI and people keep it between runs."""
+    return Path(os.environ.get("AIRGAP_CACHE") or ROOT / "build" / "cache")

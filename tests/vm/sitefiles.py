@@ -1,0 +1,99 @@
+"""What the site brings: its CA, the appliance's certificate, secrets, and the site file."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from tests.vm.hosts import Host
+    from tests.vm.path import Walk
+
+SERVER_NAME = "appliance.site.example"
+DATA_KEY, TLS_KEY, API_KEY = "data-passphrase", "tls-key", "api-key"
+#: A second management network, behind a router of the first, so that a route must be set.
+BEHIND = "172.20.0.0/16"
+
+
+@dataclass(frozen=True)
+class SiteFiles:
+    """Public files of a site, as bytes."""
+
+    ca: bytes
+    certificate: bytes
+    site_yml: bytes
+
+
+def make_site(walk: Walk, host: Host) -> SiteFiles:
+    """Make a site for a host; its secrets go to `walk.secrets`."""
+    ca_key, ca = _certificate("site CA", None, None)
+    key, certificate = _certificate(SERVER_NAME, ca_key, ca)
+    walk.secrets[DATA_KEY] = secrets.token_urlsafe(24)
+    walk.secrets[API_KEY] = secrets.token_urlsafe(32)
+    walk.secrets[TLS_KEY] = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    pem = Encoding.PEM
+    return SiteFiles(ca.public_bytes(pem), certificate.public_bytes(pem), site_yml(host).encode())
+
+
+def site_yml(host: Host) -> str:
+    """The site file for a host of the host table."""
+    return f"""\
+schema_version: 1
+host:
+  name: appliance-01
+network:
+  interface_mac: "{host.mac}"
+  addresses: [{host.address}/{host.prefix_bits}]
+  management:
+    - network: 10.0.2.0/24
+    - network: {BEHIND}
+      via: {host.gateway}
+time:
+  sources: []
+storage:
+  data_disk_serial: AIRGAPDATA01
+  passphrase: {{file: /run/secrets-in/{DATA_KEY}}}
+tls:
+  server_name: {SERVER_NAME}
+  certificate: /root/site/server.pem
+  key: {{file: /run/secrets-in/{TLS_KEY}}}
+service:
+  model: airgap-words
+  api_key: {{file: /run/secrets-in/{API_KEY}}}
+"""
+
+
+def _certificate(
+    name: str, issuer_key: ec.EllipticCurvePrivateKey | None, issuer: x509.Certificate | None
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=365))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    if issuer is None:
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        builder = builder.add_extension(usage, critical=True)
+    else:
+        assert issuer_key is not None
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        builder = builder.add_extension(authority, critical=False)
+    return key, builder.sign(issuer_key or key, hashes.SHA256())
