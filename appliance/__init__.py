@@ -1,0 +1,1 @@
+"""What runs on the host after the install; imports `custody` and never `bundler`."""

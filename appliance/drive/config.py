@@ -1,0 +1,46 @@
+"""What the appliance's commands know about its volume: /etc/airgap/storage.json, written by the role storage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from appliance.drive.volume import Volume
+from custody.errors import InputInvalid
+
+CONFIG = Path("/etc/airgap/storage.json")
+
+
+class StorageConfig(BaseModel):
+    """The file, field by field; `engine_url` answers 200 once the engine serves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_version: int
+    serial: str
+    mapper: str
+    mount: str
+    engine_unit: str
+    engine_url: str
+
+    @property
+    def volume(self) -> Volume:
+        """The volume that is meant."""
+        return Volume(self.serial, self.mapper, Path(self.mount))
+
+
+def load(path: Path = CONFIG) -> StorageConfig:
+    """Read the file.
+
+    Raises:
+        InputInvalid: missing or not what it should be.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        return StorageConfig.model_validate(content)
+    except OSError as error:
+        raise InputInvalid(f"{path}: {error.strerror}", "airgap install writes it") from error
+    except (ValueError, ValidationError) as error:
+        raise InputInvalid(f"{path}: {error}", "airgap install writes it again") from error

@@ -1,0 +1,132 @@
+"""Find the one disk with a serial number and say what is on it.
+
+Refuses, each with the device, its serial, what was expected and what was found: no such disk or several, a disk that
+holds part of the running system or is mounted, one that is in use by something else, and one with content that is
+not ours. A disk is blank when low-level probing (libblkid) finds no signature on it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from custody._run import run
+from custody.errors import IntegrityFailure, TargetRefused
+
+#: Cryptography that our own header may name; LUKS2 authenticates nothing, so a header is read before it is believed.
+CIPHER = "aes-xts-plain64"
+KDF = "argon2id"
+MAX_MEMORY_KIB = 256 * 1024
+
+_COLUMNS = "NAME,PATH,TYPE,SERIAL,MODEL,SIZE,RO,MOUNTPOINTS"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A whole disk; `inside` are the block devices on it at any depth, as (path, type, mount points)."""
+
+    path: Path
+    serial: str
+    model: str
+    size_bytes: int
+    read_only: bool
+    inside: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+    def __str__(self) -> str:
+        return f"{self.path} (serial {self.serial}, {self.model or 'no model'}, {self.size_bytes / 1e9:.1f} GB)"
+
+
+def find(serial: str) -> Disk:
+    """Return the disk with this serial number.
+
+    Raises:
+        TargetRefused: there is none, or more than one.
+    """
+    listing = json.loads(run(["lsblk", "--json", "--bytes", "--output", _COLUMNS]).text)
+    disks = [_disk(entry) for entry in listing["blockdevices"] if entry["type"] == "disk"]
+    found = [disk for disk in disks if disk.serial == serial]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{disk.path} {disk.serial or '(no serial)'}" for disk in disks) or "no disk at all"
+    problem = "none" if not found else " and ".join(str(disk.path) for disk in found)
+    raise TargetRefused(
+        f"disk with serial {serial}: expected exactly one, found {problem}; disks here: {there}",
+        "lsblk -o PATH,SERIAL,MODEL,SIZE, then correct the data disk's serial in site.yml",
+    )
+
+
+def _disk(entry: dict[str, Any]) -> Disk:
+    return Disk(
+        path=Path(entry["path"]),
+        serial=(entry["serial"] or "").strip(),
+        model=(entry["model"] or "").strip(),
+        size_bytes=int(entry["size"]),
+        read_only=bool(entry["ro"]),
+        inside=tuple(_inside(entry, top=True)),
+    )
+
+
+def _inside(entry: dict[str, Any], top: bool) -> list[tuple[str, str, tuple[str, ...]]]:
+    mounted = tuple(point for point in entry.get("mountpoints") or () if point)
+    own = [(str(entry["path"]), str(entry["type"]), mounted)] if mounted or not top else []
+    return own + [found for child in entry.get("children") or () for found in _inside(child, top=False)]
+
+
+def judge(disk: Disk, label: str, mapper: str) -> bool:
+    """Say whether the disk is our volume (True) or blank (False).
+
+    Raises:
+        TargetRefused: it is neither, or something else uses it.
+        IntegrityFailure: it carries our label, and a header that we do not write.
+    """
+    ours = f"/dev/mapper/{mapper}"
+    used = [(path, mounted) for path, _kind, mounted in disk.inside if path != ours]
+    mounts = [point for _path, mounted in used for point in mounted]
+    if mounts:
+        raise _refused(disk, f"mounted at {', '.join(mounts)}", f"lsblk {disk.path}")
+    if used:
+        raise _refused(disk, f"partitions or volumes {', '.join(path for path, _ in used)}", f"lsblk {disk.path}")
+    if disk.read_only:
+        raise _refused(disk, "a write-protected disk", f"blockdev --getro {disk.path}")
+    found = probe(disk.path)
+    if not found:
+        return False
+    if found.get("TYPE") != "crypto_LUKS" or found.get("VERSION") != "2" or found.get("LABEL") != label:
+        told = ", ".join(f"{key} {found[key]}" for key in ("TYPE", "VERSION", "LABEL", "PTTYPE") if key in found)
+        hint = f"look at it with: blkid --probe {disk.path}; if nothing on it is needed: wipefs --all {disk.path}"
+        raise _refused(disk, f"content ({told or 'of several kinds'})", hint)
+    _check_header(disk)
+    return True
+
+
+def probe(device: Path) -> dict[str, str]:
+    """What libblkid finds on a device, as blkid(8) names it; empty when blank."""
+    done = run(["blkid", "--probe", "--output", "export", device], ok=(0, 2, 8))
+    if done.returncode == 8:  # more than one signature
+        return {"TYPE": "ambiguous"}
+    return dict(line.split("=", 1) for line in done.text.splitlines() if "=" in line)
+
+
+def _check_header(disk: Disk) -> None:
+    header = json.loads(run(["cryptsetup", "luksDump", "--dump-json-metadata", disk.path]).text)
+    segments = list(header["segments"].values())
+    slots = list(header["keyslots"].values())
+    good = (
+        len(segments) == 1
+        and (segments[0]["type"], segments[0].get("encryption")) == ("crypt", CIPHER)
+        and not header["config"].get("requirements")
+        and all(slot["type"] == "luks2" and slot["area"].get("encryption") == CIPHER for slot in slots)
+        and all(slot["kdf"]["type"] == KDF and slot["kdf"]["memory"] <= MAX_MEMORY_KIB for slot in slots)
+    )
+    if not good:
+        raise IntegrityFailure(
+            f"{disk}: expected a LUKS2 header with one {CIPHER} segment and {KDF} keys, found another: "
+            "it was altered, or made by something else",
+            f"cryptsetup luksDump {disk.path}",
+        )
+
+
+def _refused(disk: Disk, found: str, hint: str) -> TargetRefused:
+    return TargetRefused(f"{disk}: expected a blank disk or this host's data volume, found {found}", hint)

@@ -1,0 +1,232 @@
+"""Install distribution packages, exact versions, from archives on the host's own disk and from nowhere else.
+
+apt gets a configuration of its own: it reads none of the host's sources, preferences, hooks or proxies. The
+distribution's signature over each archive is mandatory; its age and the host's clock are not asked, because a vault
+has neither (apt's Check-Valid-Until and Check-Date). Nothing that is installed is started: a `policy-rc.d` says no for
+the duration. Refuses downgrades and the removal of anything that was not named.
+See apt.conf(5), sources.list(5) and invoke-rc.d(8).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.before import set_aside
+from custody._run import run
+from custody.errors import IntegrityFailure, OperatorMistake, ProgramFailed
+
+STATE = Path("/var/lib/airgap/apt")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+POLICY = Path("/usr/sbin/policy-rc.d")
+_POLICY_TEXT = "#!/bin/sh\n# airgap: nothing is started by being installed; gone when that has ended.\nexit 101\n"
+_HOST_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
+
+# Debian Policy 5.6.1 and 5.6.12, with an optional architecture.
+_WANTED = re.compile(r"(?P<name>[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?)=(?P<version>[A-Za-z0-9.+:~-]+)")
+_WORD = re.compile(r"[A-Za-z0-9._/+-]+")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A tree with `dists/` and `pool/` on this host, as upstream signed it."""
+
+    name: str
+    path: Path
+    suites: tuple[str, ...]
+    components: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was, or would be, done."""
+
+    installed: tuple[str, ...]
+    removed: tuple[str, ...]
+    sources_set_aside: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything differs from before."""
+        return bool(self.installed or self.removed or self.sources_set_aside)
+
+
+def install(
+    wanted: Sequence[str],
+    archives: Sequence[Archive],
+    *,
+    removable: Collection[str] = (),
+    keyring: Path = KEYRING,
+    dry_run: bool = False,
+) -> Outcome:
+    """Bring packages to exact versions and take the host's own sources out of use.
+
+    Args:
+        wanted: `name=version` or `name:architecture=version`, the whole closure.
+        archives: where they come from; only these.
+        removable: packages that may go when a wanted one conflicts with them.
+        keyring: the distribution's keys, from the host.
+        dry_run: only say what would change.
+
+    Raises:
+        OperatorMistake: a malformed entry, a newer version is there, or something else would be removed.
+        IntegrityFailure: an archive's signature or a digest is not right.
+        ProgramFailed: apt or dpkg failed otherwise.
+    """
+    missing = _missing(wanted)
+    removed: tuple[str, ...] = ()
+    if missing and not dry_run:
+        environment = _prepare(archives, keyring)
+        _apt(["update", "--error-on=any"], environment)
+        removed = _plan(missing, removable, environment)
+        with services_held():
+            _apt(["install", *missing], environment, timeout_s=3600)
+    return Outcome(missing, removed, _disable_sources(dry_run))
+
+
+def _missing(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Entries of `wanted` that are not installed in that version."""
+    listing = run(
+        ["dpkg-query", "--show", "--showformat=${Package}\\t${Architecture}\\t${Version}\\t${db:Status-Status}\\n"]
+    ).text
+    present: dict[str, str] = {}
+    for line in listing.splitlines():
+        name, architecture, version, status = line.split("\t")
+        if status == "installed":
+            present[name] = present[f"{name}:{architecture}"] = version
+    missing, complaints = [], []
+    for entry in wanted:
+        match = _WANTED.fullmatch(entry)
+        if match is None:
+            raise OperatorMistake(f"package {entry!r}: expected name=version", "correct base_packages")
+        name, version = match["name"], match["version"]
+        found = present.get(name)
+        if found == version:
+            continue
+        missing.append(entry)
+        if found and run(["dpkg", "--compare-versions", found, "gt", version], ok=(0, 1)).returncode == 0:
+            complaints.append(f"package {name}: expected {version}, found the newer {found}")
+    if complaints:
+        raise OperatorMistake("\n".join(complaints), "lock and build again with this host's dpkg status")
+    return tuple(missing)
+
+
+def _prepare(archives: Sequence[Archive], keyring: Path) -> dict[str, str]:
+    """Write apt's private configuration; return the environment that selects it."""
+    for folder in ("etc/parts", "lists/partial", "cache/archives/partial"):
+        (STATE / folder).mkdir(parents=True, exist_ok=True)
+    lines = []
+    for archive in archives:
+        words = (str(archive.path), *archive.suites, *archive.components)
+        if not all(_WORD.fullmatch(word) for word in words):
+            raise OperatorMistake(f"archive {archive.name}: unusual characters in {words}", "correct base_apt_archives")
+        lines += [
+            "Types: deb",
+            f"URIs: file:{archive.path}",
+            f"Suites: {' '.join(archive.suites)}",
+            f"Components: {' '.join(archive.components)}",
+            f"Signed-By: {keyring}",
+            "",
+        ]
+    (STATE / "etc/parts/airgap.sources").write_text("\n".join(lines))
+    (STATE / "etc/apt.conf").write_text(_configuration())
+    return {
+        "APT_CONFIG": str(STATE / "etc/apt.conf"),
+        "DEBIAN_FRONTEND": "noninteractive",
+        "DEBCONF_NONINTERACTIVE_SEEN": "true",
+        "UCF_FORCE_CONFFOLD": "1",
+        "NEEDRESTART_SUSPEND": "1",
+    }
+
+
+def _configuration() -> str:
+    # APT_CONFIG is read before the host's parts and main file, and what it says about Dir decides where those are.
+    settings = {
+        "Dir::Etc": f"{STATE}/etc",
+        "Dir::Etc::main": "none",
+        "Dir::Etc::parts": "none.d",
+        "Dir::Etc::sourcelist": "none",
+        "Dir::Etc::sourceparts": "parts",
+        "Dir::Etc::preferences": "none",
+        "Dir::Etc::preferencesparts": "none.d",
+        "Dir::Etc::trusted": "none",
+        "Dir::Etc::trustedparts": "none.d",
+        "Dir::State::lists": f"{STATE}/lists",
+        "Dir::Cache": f"{STATE}/cache",
+        "Acquire::Languages": "none",
+        "Acquire::Check-Date": "false",
+        "Acquire::Check-Valid-Until": "false",
+        "Acquire::AllowInsecureRepositories": "false",
+        "Acquire::http::Proxy": "DIRECT",
+        "APT::Get::AllowUnauthenticated": "false",
+        "APT::Get::Assume-Yes": "true",
+        "APT::Get::Show-Versions": "true",
+        "APT::Install-Recommends": "false",
+        "APT::Install-Suggests": "false",
+        "APT::AutoRemove::RecommendsImportant": "true",
+        "Dpkg::Use-Pty": "false",
+        "DPkg::Lock::Timeout": "300",
+    }
+    text = "".join(f'{key} "{value}";\n' for key, value in settings.items())
+    return text + 'DPkg::Options { "--force-confdef"; "--force-confold"; };\n'
+
+
+def _apt(arguments: Sequence[str], environment: dict[str, str], timeout_s: float = 600) -> str:
+    (STATE / "etc/none.d").mkdir(parents=True, exist_ok=True)
+    try:
+        return run(["apt-get", *arguments], env=environment, timeout_s=timeout_s).text
+    except ProgramFailed as error:
+        told = error.message.lower()
+        if any(word in told for word in ("not signed", "signature", "hash sum mismatch", "openpgp", "no_pubkey")):
+            raise IntegrityFailure(error.message, "verify the bundle again: airgap verify") from error
+        raise
+
+
+def _plan(missing: Sequence[str], removable: Collection[str], environment: dict[str, str]) -> tuple[str, ...]:
+    """What apt would remove; refuses what nobody allowed."""
+    simulation = _apt(["install", "--simulate", *missing], environment)
+    removed = tuple(line.split()[1] for line in simulation.splitlines() if line.startswith("Remv "))
+    refused = [name for name in removed if name.split(":")[0] not in removable]
+    if refused:
+        raise OperatorMistake(
+            f"packages: the install would remove {', '.join(refused)}; expected none but "
+            f"{', '.join(sorted(removable)) or 'none'}",
+            "remove them by hand if they are not needed, then run the install again",
+        )
+    return removed
+
+
+@contextlib.contextmanager
+def services_held(policy: Path = POLICY) -> Iterator[None]:
+    """Nothing is started by being installed while this lasts; afterwards the host's own policy is back."""
+    aside = policy.with_name("policy-rc.d.airgap-before")
+    if policy.exists() and policy.read_text() != _POLICY_TEXT:
+        policy.rename(aside)  # ours from a run that was cut off is not worth keeping
+    policy.write_text(_POLICY_TEXT)
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
+        if os.path.lexists(aside):
+            aside.rename(policy)
+
+
+def _disable_sources(dry_run: bool) -> tuple[str, ...]:
+    """Move the host's own sources away: nothing that they name is reachable."""
+    main, parts = _HOST_SOURCES
+    found = [main] if main.exists() and _names_a_source(main) else []
+    if parts.is_dir():
+        found += [path for path in sorted(parts.iterdir()) if path.suffix in {".list", ".sources"}]
+    if not dry_run:
+        for path in found:
+            set_aside(path)
+    return tuple(str(path) for path in found)
+
+
+def _names_a_source(path: Path) -> bool:
+    return any(line.strip() and not line.lstrip().startswith("#") for line in path.read_text().splitlines())
