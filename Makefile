@@ -1,0 +1,54 @@
+# Two commands matter: `make demo` and `make test`. Both install what they need on Debian 12 or 13, as root.
+SHELL := /bin/bash
+PYTHON := /usr/bin/python3
+BIN := .venv/bin
+SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gpgv ipxe-qemu mmdebstrap openssh-client \
+	openssl python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck util-linux xz-utils zstd
+
+.PHONY: help setup demo test check unit vm clean constraints
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
+
+setup: build/.system .venv/.ready ## install what the other targets need
+
+build/.system: Makefile
+	@mkdir -p build
+	@missing=$$(for p in $(SYSTEM_PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Abbrev}' $$p 2>/dev/null | grep -q ^ii || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		[ "$$(id -u)" = 0 ] || { echo "missing packages, run as root: apt-get install $$missing" >&2; exit 1; }; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $$missing; \
+	fi
+	@touch $@
+
+.venv/.ready: pyproject.toml constraints.txt build/.system
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev]'
+	@touch $@
+
+demo: setup ## the whole path in two virtual machines, ending with an answer
+	$(BIN)/python -m tests.vm.demo
+
+test: check unit vm ## everything that CI runs
+
+check: setup ## lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production
+	shellcheck -s sh bundler/media/start.sh
+
+unit: setup ## tests that need no virtual machine
+	$(BIN)/pytest -q tests/unit tests/attack
+
+vm: setup ## the whole path in virtual machines, looked at closely
+	$(BIN)/pytest -q tests/vm
+
+constraints: ## pin the versions that tests run with, from the environment as it is
+	$(BIN)/pip freeze --exclude-editable > constraints.txt
+
+clean: ## remove what runs made (caches in ~/.cache/airgap stay)
+	rm -rf build .venv

@@ -1,0 +1,60 @@
+"""Models are copied leaf by leaf: resumed, repaired, and refused at the first bad leaf."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bundler.bundle.read import FolderSource
+from bundler.install.stage import copy_models
+from custody.errors import DigestMismatch
+from custody.report import SilentReporter
+from custody.trust.verify import VerifiedBundle, verify_statement
+from tests.bundles import MODEL, Made, make
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return make(tmp_path / "made")
+
+
+def verified(made: Made) -> VerifiedBundle:
+    return verify_statement(FolderSource(made.folder), made.fingerprint)
+
+
+@pytest.mark.parametrize("there", [b"", MODEL[: 1 << 20], MODEL[:2_000_000], b"\0" * 5_000_000, MODEL])
+def test_copy_ends_the_same_whatever_lay_there(made: Made, tmp_path: Path, there: bytes) -> None:
+    target = tmp_path / "models"
+    target.mkdir()
+    (target / "words.gguf.part").write_bytes(there)
+    copy_models(verified(made), target, SilentReporter())
+    assert (target / "words.gguf").read_bytes() == MODEL
+    assert [path.name for path in target.iterdir()] == ["words.gguf"]
+
+
+def test_copy_repairs_a_finished_file_that_was_changed(made: Made, tmp_path: Path) -> None:
+    target = tmp_path / "models"
+    copy_models(verified(made), target, SilentReporter())
+    data = bytearray(MODEL)
+    data[1_500_000] ^= 1
+    (target / "words.gguf").write_bytes(data)
+    copy_models(verified(made), target, SilentReporter())
+    assert (target / "words.gguf").read_bytes() == MODEL
+
+
+def test_copy_stops_at_a_bad_leaf(made: Made, tmp_path: Path) -> None:
+    bundle = verified(made)
+    path = made.folder / "sealed/data/models/words.gguf"
+    data = bytearray(MODEL)
+    data[1_500_000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DigestMismatch, match=r"words\.gguf: leaf 1 of 4"):
+        copy_models(bundle, tmp_path / "models", SilentReporter())
+    assert not (tmp_path / "models/words.gguf").exists()
+
+
+def test_only_verification_makes_a_verified_bundle(made: Made) -> None:
+    good = verified(made)
+    with pytest.raises(TypeError):
+        VerifiedBundle(good.statement, good.root, good.builders, good.approvers, good.source, object())

@@ -1,0 +1,96 @@
+"""Roots: persons are counted, keys have one spelling, what makes no sense is void."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+from custody.errors import BundleMalformed, SignatureRejected, TrustRejected
+from custody.trust.envelope import Envelope, pae
+from custody.trust.keys import PrivateKey, PublicKey
+from custody.trust.root import PAYLOAD_TYPE, Person, Root, fingerprint, verify_root
+
+ALICE, ALICE_TOO, BOB = (PrivateKey.generate() for _ in range(3))
+THRESHOLDS = {"root": 1, "builder": 1, "approver": 1}
+
+
+def root(*persons: Person, thresholds: dict[str, int] | None = None) -> Root:
+    default = (
+        Person("alice", ("root", "builder"), (ALICE.public, ALICE_TOO.public)),
+        Person("bob", ("approver",), (BOB.public,)),
+    )
+    return Root(1, persons or default, thresholds or THRESHOLDS)
+
+
+def test_pae_is_that_of_the_specification() -> None:
+    assert pae("http://example.com/HelloWorld", b"hello world") == (
+        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
+
+
+def test_payload_survives_parsing_and_binds_the_flat_twin() -> None:
+    payload = root().payload()
+    assert Root.parse(payload, "root").payload() == payload
+    assert hashlib.sha256(root().flat()).hexdigest().encode() in payload
+
+
+def test_two_keys_of_one_person_count_once() -> None:
+    two = root(thresholds={**THRESHOLDS, "builder": 1})
+    both = frozenset({ALICE.public.keyid, ALICE_TOO.public.keyid})
+    assert two.persons_with("builder", both) == ("alice",)
+
+
+def test_threshold_of_two_is_not_met_by_one_person_with_two_keys() -> None:
+    persons = (
+        Person("alice", ("root", "builder"), (ALICE.public, ALICE_TOO.public)),
+        Person("carol", ("builder",), (PrivateKey.generate().public,)),
+        Person("bob", ("approver",), (BOB.public,)),
+    )
+    both = frozenset({ALICE.public.keyid, ALICE_TOO.public.keyid})
+    with pytest.raises(SignatureRejected, match=r"expected signatures of 2 builder\(s\), found 1"):
+        root(*persons, thresholds={**THRESHOLDS, "builder": 2}).require("builder", both, "it")
+
+
+@pytest.mark.parametrize(
+    ("persons", "reason"),
+    [
+        ((Person("a", ("root", "builder"), (ALICE.public,)), Person("b", ("approver",), (ALICE.public,))), "is under"),
+        ((Person("a", ("root", "builder", "approver"), (ALICE.public,)),), "builder and approver"),
+        ((Person("a", ("root", "builder"), (ALICE.public,)),), "threshold for approver"),
+        ((Person("A", ("root",), (ALICE.public,)),), "lower-case"),
+        ((Person("a", ("king",), (ALICE.public,)),), "roles are some of"),
+        ((Person("a", ("root", "root"), (ALICE.public,)),), "each once"),
+    ],
+)
+def test_senseless_roots_are_void(persons: tuple[Person, ...], reason: str) -> None:
+    with pytest.raises(TrustRejected, match=reason):
+        root(*persons)
+
+
+def test_a_key_has_one_encoding() -> None:
+    key = load_der_public_key(BOB.public.der)
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    point = key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    head = bytes.fromhex("3046301006072a8648ce3d020106052b81040022033200")
+    with pytest.raises(TrustRejected, match=r"uncompressed|SubjectPublicKeyInfo"):
+        PublicKey(head + point)
+
+
+def test_root_is_refused_unless_pinned_and_signed() -> None:
+    unsigned = Envelope(PAYLOAD_TYPE, root().payload(), {})
+    pinned = fingerprint(root().payload())
+    with pytest.raises(SignatureRejected, match="found 0"):
+        verify_root(unsigned.dump(), pinned, "root")
+    signed = unsigned.signed_by(ALICE).dump()
+    assert verify_root(signed, pinned, "root").payload() == root().payload()
+    with pytest.raises(TrustRejected, match="expected the root with fingerprint"):
+        verify_root(signed, "0" * 64, "root")
+
+
+@pytest.mark.parametrize("data", [b'{"a": 1}', b'{"a":1,"a":1}', b'{"b":1,"a":1}', b"{", b'{"a":9007199254740993}'])
+def test_envelopes_have_one_spelling(data: bytes) -> None:
+    with pytest.raises(BundleMalformed):
+        Envelope.parse(data, "envelope")
