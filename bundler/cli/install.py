@@ -34,6 +34,7 @@ def command(
 
     if os.geteuid() != 0:
         raise OperatorMistake("install: expected root", "run it as root")
+    os.umask(0o022)  # services read what is installed; secrets are written with modes of their own
     reporter = ConsoleReporter()
     site = load_site(site_file)
     pinned = parse_fingerprint(fingerprint)
