@@ -13,8 +13,11 @@ from custody.report import ConsoleReporter
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Default: MANIFEST's .lock.json")
+@click.option(
+    "--dpkg-status", type=click.Path(path_type=Path, dir_okay=False), help="A host's own, in place of the manifest's."
+)
 @cache_option
-def command(manifest: Path, output: Path | None, cache: Path) -> None:
+def command(manifest: Path, output: Path | None, dpkg_status: Path | None, cache: Path) -> None:
     """Resolve MANIFEST to exact versions, sizes, digests and origins.
 
     \b
@@ -25,7 +28,7 @@ def command(manifest: Path, output: Path | None, cache: Path) -> None:
     from bundler.manifest.lock import save_lock
 
     target = output or manifest.with_suffix(".lock.json")
-    lock = resolve(manifest, Cache(cache), project_root(), ConsoleReporter())
+    lock = resolve(manifest, Cache(cache), project_root(), ConsoleReporter(), dpkg_status)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_lock(lock, target)
     carried = [deb for deb in lock.debs if set(deb.uses) != {"tree"}]

@@ -17,11 +17,14 @@ from custody.errors import InputInvalid
 from custody.report import Reporter
 
 
-def resolve(manifest_file: Path, cache: Cache, project: Path, reporter: Reporter) -> Lock:
+def resolve(
+    manifest_file: Path, cache: Cache, project: Path, reporter: Reporter, dpkg_status: Path | None = None
+) -> Lock:
     """Resolve a manifest; what has to be looked at for that is kept in the cache.
 
     Args:
         project: root of this project's source.
+        dpkg_status: a host's own, in place of the manifest's.
 
     Raises:
         InputInvalid: the manifest is broken, or asks for what does not exist.
@@ -30,11 +33,12 @@ def resolve(manifest_file: Path, cache: Cache, project: Path, reporter: Reporter
     """
     manifest = load_manifest(manifest_file)
     folder, target = manifest_file.parent, manifest.target
+    status_file = dpkg_status or folder / target.dpkg_status
     try:
-        status = (folder / target.dpkg_status).read_bytes()
+        status = status_file.read_bytes()
     except OSError as error:
         raise InputInvalid(
-            f"{manifest_file}: target.dpkg_status: {folder / target.dpkg_status}: {error.strerror}",
+            f"{manifest_file}: target.dpkg_status: {status_file}: {error.strerror}",
             "copy /var/lib/dpkg/status from a host, or take one of manifests/baselines",
         ) from error
     apt = lock_debs(manifest, status, cache, cache.scratch, reporter)

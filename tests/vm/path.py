@@ -302,4 +302,4 @@ def new_walk(work: Path = WORK) -> Walk:
 
 def cache_folder() -> Path:
     """Fetched and built files; CI and people keep it between runs."""
-    return Path(os.environ.get("AIRGAP_CACHE") or ROOT / "build" / "cache")
+    return Path(os.environ.get("AIRGAP_CACHE") or Path.home() / ".cache" / "airgap")
