@@ -85,11 +85,11 @@ class Tree:
         Raises:
             ProgramFailed: it ended with an error or took too long.
         """
-        inside = "/" / folder.relative_to(self._root)
-        environment = {**_ENVIRONMENT, "TMPDIR": f"{inside}/tmp", **env}
+        inside = Path("/") / folder.relative_to(self._root)
+        environment = {**_ENVIRONMENT, "TMPDIR": str(inside / "tmp"), **env}
         (folder / "tmp").mkdir(exist_ok=True)
         os.chown(folder / "tmp", _UID, _GID)
-        command = [
+        command: list[str | Path] = [
             "unshare", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child",
             f"--mount-proc={self._root}/proc",
             "chroot", self._root,
@@ -156,7 +156,7 @@ def _install(lock: Lock, debs: Sequence[LockedDeb], repository: Path, root: Path
     include = ",".join(f"{deb.package}={deb.version}" for deb in debs)
     log = root.with_name(root.name + ".log")
     log.unlink(missing_ok=True)
-    command = [
+    command: list[str | Path] = [
         "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory", "--skip=check/empty",
         f"--architectures={lock.target.architecture}", f"--include={include}",
         # Every byte is one that the lock names, so there is nothing left to sign.

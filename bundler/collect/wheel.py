@@ -26,7 +26,7 @@ from bundler.collect.resolution import Found, Resolver
 from bundler.collect.source import build_requires, project_metadata, project_sha256
 from bundler.collect.tree import open_tree
 from bundler.manifest.lock import Lock, LockedSource, LockedWheel
-from bundler.manifest.models import Manifest
+from bundler.manifest.models import Manifest, SourceBuild
 from custody.errors import DigestMismatch, InputInvalid
 from custody.report import Reporter
 
