@@ -24,6 +24,7 @@ from typing import Any
 
 from tests.vm.images import Image, appliance_status, derive, image
 from tests.vm.machine import Machine
+from tests.vm.packets import router_advertisement
 from tests.vm.qemu import Share
 from tests.vm.sitefiles import API_KEY, DATA_KEY, SERVER_NAME, TLS_KEY, SiteFiles, make_site
 
@@ -33,6 +34,7 @@ AIRGAP = Path(sys.executable).with_name("airgap")
 WORK = ROOT / "build" / "path"
 MEDIUM_SERIAL = "AIRGAPMEDIUM1"
 QUESTION = "What is an air gap?"
+ROUTER_MAC = "52:54:00:bb:00:01"
 PASSPHRASES = "/run/secrets-in"
 
 
@@ -174,7 +176,21 @@ def appliance(walk: Walk) -> Iterator[Machine]:
     with Machine("appliance", work_dir=run) as machine:
         walk.seconds["boot"] = machine.wait_ssh()
         walk.facts["accelerator"] = machine.accelerator
+        # A fresh host believes whoever calls itself a router; the installed one must not.
+        offer_route(machine)
+        walk.facts["default routes before"] = default_routes(machine)
         yield machine
+
+
+def offer_route(machine: Machine) -> None:
+    """Send a router advertisement at the machine, as any router on its wire would."""
+    machine.inject(router_advertisement(ROUTER_MAC, "2001:db8:1::/64"))
+    time.sleep(3)
+
+
+def default_routes(machine: Machine) -> str:
+    """All default routes, v4 and v6, of every table."""
+    return machine.run("ip -4 route show table all default; ip -6 route show table all default").text
 
 
 _WATCHER = """#!/bin/sh
@@ -188,11 +204,16 @@ done
 """
 
 
+def watch(machine: Machine) -> None:
+    """Begin to keep what `ps` shows, until the next boot."""
+    machine.put(_WATCHER.encode(), "/run/watch", 0o700)
+    machine.run("setsid -f sh /run/watch </dev/null >/dev/null 2>&1")
+
+
 def install(walk: Walk, machine: Machine, medium: Path) -> None:
     """On site: bring site files and secrets, plug the medium, compare with the paper, run start."""
     walk.site = make_site(walk, machine.host)
-    machine.put(_WATCHER.encode(), "/run/watch", 0o700)
-    machine.run("touch /run/begun; setsid -f sh /run/watch </dev/null >/dev/null 2>&1")
+    watch(machine)
     machine.run(f"mkdir -m 700 -p {PASSPHRASES} /root/site")
     for name in (DATA_KEY, TLS_KEY, API_KEY):
         machine.put(walk.secrets[name].encode(), f"{PASSPHRASES}/{name}", 0o600)
@@ -228,10 +249,10 @@ def start(walk: Walk, machine: Machine, name: str) -> None:
 
 def reboot_and_unlock(walk: Walk, machine: Machine) -> None:
     """Reboot; see the locked host answer ssh and refuse service; unlock it."""
+    keep_watched(walk, machine, "before the reboot")
     with walk.stage("reboot, ssh while locked"):
         walk.seconds["ssh after reboot"] = machine.reboot()
-    machine.put(_WATCHER.encode(), "/run/watch", 0o700)
-    machine.run("touch /run/begun; setsid -f sh /run/watch </dev/null >/dev/null 2>&1")
+    watch(machine)
     walk.facts["status while locked"] = str(request(walk, machine, "/v1/models")[0])
     walk.facts["failed units while locked"] = machine.run("systemctl list-units --failed --plain --no-legend").text
     walk.facts["mapper while locked"] = machine.run("ls /dev/mapper").text
@@ -292,6 +313,11 @@ def ask(walk: Walk, machine: Machine, question: str = QUESTION) -> str:
     if status != 200:
         raise AssertionError(f"expected an answer, found HTTP {status}: {answer}")
     return str(answer["choices"][0]["message"]["content"]).strip()
+
+
+def keep_watched(walk: Walk, machine: Machine, name: str) -> None:
+    """Bring home what the watcher kept, before a reboot takes it."""
+    walk.said[f"processes {name}"] = machine.get("/run/watch.log").decode(errors="replace")
 
 
 def new_walk(work: Path = WORK) -> Walk:

@@ -25,9 +25,16 @@ def test_good_paths_pass() -> None:
     check_paths(["data/apt/debian/pool/main/g/gcc/libc++_1%3a2~rc1+b1@x=y.deb", "data/b"])
 
 
-@pytest.mark.parametrize(("version", "epoch", "channel", "fine"), [
-    (5, 2, "stable", True), (6, 2, "stable", True), (4, 2, "stable", False), (6, 1, "stable", False), (6, 2, "beta", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("version", "epoch", "channel", "fine"),
+    [
+        (5, 2, "stable", True),
+        (6, 2, "stable", True),
+        (4, 2, "stable", False),
+        (6, 1, "stable", False),
+        (6, 2, "beta", False),
+    ],
+)
 def test_only_forward(version: int, epoch: int, channel: str, fine: bool) -> None:
     offered = Identity(
         name="x", channel=channel, version=version, security_epoch=epoch, digest="sha256", lock_sha256="0" * 64,

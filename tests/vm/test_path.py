@@ -1,0 +1,184 @@
+"""What the walk left: an appliance that answers and reaches nothing, looked at from inside and from its wire."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from typing import Any
+
+import pytest
+
+from tests.vm import path
+from tests.vm.conftest import Walked
+from tests.vm.packets import conversations
+
+OPERATOR = "10.0.2.2"
+
+
+@pytest.fixture(scope="module")
+def host(walked: Walked) -> Any:
+    """testinfra's view of the appliance."""
+    return walked.machine.testinfra_host()
+
+
+def test_the_model_answers_and_the_same_after_a_reboot(walked: Walked) -> None:
+    assert "network" in walked.first.lower()
+    assert walked.first == walked.second
+
+
+def test_the_fresh_host_had_what_the_install_removed(walked: Walked) -> None:
+    before = walked.walk.facts["default routes before"]
+    assert "via 10.0.2.2" in before
+    assert "proto ra" in before
+
+
+def test_no_default_route_even_after_a_router_calls(walked: Walked) -> None:
+    assert path.default_routes(walked.machine) == ""
+    path.offer_route(walked.machine)
+    assert path.default_routes(walked.machine) == ""
+    assert "2001:db8" not in walked.machine.run("ip -6 addr; ip -6 route show table all").text
+
+
+def test_no_way_out(host: Any) -> None:
+    assert host.run("ip route get 192.0.2.1").rc != 0
+    assert host.run("timeout 5 bash -c 'exec 3<>/dev/tcp/192.0.2.1/80'").rc != 0
+    # Even with a route the filters hold.
+    host.run_expect([0], "ip route add 192.0.2.0/24 via 10.0.2.2")
+    try:
+        assert host.run("timeout 5 bash -c 'exec 3<>/dev/tcp/192.0.2.1/80'").rc != 0
+        assert host.run("timeout 5 bash -c 'echo x >/dev/udp/192.0.2.1/53'").rc != 0
+    finally:
+        host.run_expect([0], "ip route del 192.0.2.0/24 via 10.0.2.2")
+    resolv = host.run("grep -s '^nameserver' /etc/resolv.conf")
+    assert resolv.stdout == ""
+
+
+def test_explicit_routes_are_there(host: Any) -> None:
+    assert "172.20.0.0/16 via 10.0.2.2" in host.check_output("ip -4 route")
+    assert host.check_output("ip -6 addr show scope link") == ""
+
+
+def test_own_table_drops_in_out_and_forward(host: Any) -> None:
+    ruleset = json.loads(host.check_output("nft --json list ruleset"))["nftables"]
+    policies = {
+        (chain["family"], chain["hook"]): chain["policy"]
+        for chain in (entry["chain"] for entry in ruleset if "chain" in entry)
+        if chain["table"] == "airgap" and "hook" in chain
+    }
+    for hook in ("input", "output", "forward"):
+        assert policies[("inet", hook)] == "drop"
+
+
+def test_ufw_is_active_and_denies_both_ways(host: Any) -> None:
+    said = host.check_output("ufw status verbose")
+    assert "Status: active" in said
+    assert "deny (incoming), deny (outgoing)" in said
+
+
+def test_own_table_outlives_a_stopped_ufw(host: Any) -> None:
+    host.run_expect([0], "ufw disable")
+    try:
+        ruleset = host.check_output("nft list table inet airgap")
+        assert ruleset.count("policy drop") >= 3
+    finally:
+        host.run_expect([0], "ufw --force enable")
+
+
+def test_ipv6_leaks_of_ufws_defaults_are_closed(walked: Walked, host: Any) -> None:
+    assert host.run("timeout 5 bash -c 'exec 3<>/dev/tcp/2001:db8::1/80'").rc != 0
+
+
+def test_nothing_but_the_operator_was_on_the_wire(walked: Walked) -> None:
+    strange = []
+    for talk in conversations(walked.pcap):
+        ends = {(talk.src, talk.sport), (talk.dst, talk.dport)}
+        operator_talk = talk.proto == "tcp" and {OPERATOR, "10.0.2.15"} == {talk.src, talk.dst}
+        if operator_talk and any(("10.0.2.15", port) in ends for port in (22, 443)):
+            continue
+        if talk.ethertype == "arp" and ("10.0.2.2" in talk.kind or "10.0.2.15" in talk.kind):
+            continue
+        if talk.kind == "router-advertisement":  # what the tests sent at it
+            continue
+        strange.append(talk)
+    assert strange == []
+
+
+def test_data_volume_is_luks2_and_was_closed_while_locked(walked: Walked, host: Any) -> None:
+    disk = host.check_output("readlink -f /dev/disk/by-id/virtio-AIRGAPDATA01")
+    assert "Version:       \t2" in host.check_output(f"cryptsetup luksDump {disk}")
+    assert "aes-xts-plain64" in host.check_output(f"cryptsetup luksDump {disk}")
+    assert "airgap-data" not in walked.walk.facts["mapper while locked"]
+    mount = host.check_output("findmnt -no SOURCE,OPTIONS /srv/airgap")
+    assert "/dev/mapper/airgap-data" in mount
+    assert all(option in mount for option in ("nosuid", "nodev", "noexec"))
+
+
+def test_locked_host_boots_soon_and_says_503(walked: Walked) -> None:
+    facts = walked.walk.facts
+    assert walked.walk.seconds["ssh after reboot"] < 90
+    assert facts["status while locked"] == "503"
+    assert facts["failed units while locked"] == ""
+
+
+def test_no_unit_failed(host: Any) -> None:
+    assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
+
+
+def test_tls_1_3_is_spoken_and_1_2_refused(walked: Walked) -> None:
+    assert path.request(walked.walk, walked.machine, "/v1/models")[0] == 200
+    with pytest.raises(ssl.SSLError):
+        path.request(walked.walk, walked.machine, "/v1/models", maximum=ssl.TLSVersion.TLSv1_2)
+
+
+@pytest.mark.parametrize(("route", "key", "status"), [
+    ("/v1/models", "wrong", 401), ("/v1/models", "", 401), ("/", None, 404), ("/metrics", None, 404),
+    ("/v1/../metrics", None, 404),
+])  # fmt: skip
+def test_strangers_and_strange_paths_are_refused(walked: Walked, route: str, key: str | None, status: int) -> None:
+    assert path.request(walked.walk, walked.machine, route, key=key)[0] == status
+
+
+def test_engine_listens_on_the_loopback_alone(host: Any) -> None:
+    listening = host.check_output("ss -H -lntu").splitlines()
+    outside = {line.split()[4] for line in listening if not line.split()[4].startswith(("127.", "[::1]"))}
+    assert all(place.rsplit(":", 1)[1] in ("22", "443") for place in outside), outside
+
+
+def test_swap_and_core_dumps_are_off(host: Any) -> None:
+    assert host.check_output("swapon --show") == ""
+    assert "core" not in host.check_output("sysctl -n kernel.core_pattern").replace("/bin/false", "")
+
+
+def test_unlock_with_a_wrong_passphrase_is_refused(walked: Walked) -> None:
+    walked.machine.run("systemctl stop srv-airgap.mount && cryptsetup close airgap-data")
+    airgap = "/opt/airgap/current/venv/bin/airgap unlock --passphrase-file -"
+    wrong = walked.machine.run(airgap, stdin=b"wrong wrong wrong", check=False)
+    assert wrong.rc == 24
+    assert "Traceback" not in wrong.stderr.decode()
+    right = walked.walk.secrets["data-passphrase"].encode()
+    assert walked.machine.run(airgap, stdin=right).rc == 0
+    assert path.ask(walked.walk, walked.machine) == walked.first
+
+
+def test_no_secret_was_seen_anywhere(walked: Walked) -> None:
+    """In what `ps` shows, in logs and transcripts, and in every file that others may read."""
+    needles = {name: secret.strip().splitlines()[1 if "BEGIN" in secret else 0] for name, secret in
+               walked.walk.secrets.items()}  # fmt: skip
+    assert len(walked.walk.said["processes before the reboot"]) > 10_000
+    assert "ansible-playbook" in walked.walk.said["processes before the reboot"]
+    for where, text in walked.walk.said.items():
+        seen = [name for name, secret in needles.items() if secret in text]
+        assert seen == [], f"{where} shows {seen}"
+    patterns = "".join(f"{secret}\n" for secret in needles.values()).encode()
+    world = "find / -xdev -type f -perm -o=r -newer /etc/hostname -size -64M -not -path '/proc/*' -print0"
+    command = f"cat >/run/needles; chmod 600 /run/needles; {world} | xargs -0r grep -lFf /run/needles; rm /run/needles"
+    assert walked.machine.run(command, stdin=patterns, timeout_s=900, check=False).text == ""
+    logs = "{ journalctl --no-pager; cat /var/log/airgap/*.log /var/log/nginx/*.log; } 2>/dev/null"
+    said = walked.machine.run(logs, timeout_s=300, check=False).stdout.decode(errors="replace")
+    assert "airgap" in said
+    assert [name for name, secret in needles.items() if secret in said] == []
+
+
+def test_ansible_stayed_within_its_budget(walked: Walked) -> None:
+    line = next(text for text in walked.walk.said["start"].splitlines() if "module executions" in text)
+    assert int(line.split()[1]) <= 90, line
