@@ -109,7 +109,7 @@ def _sdist(
     found: Found, environments: Iterable[str], manifest: Manifest, resolver: Resolver, cache: Cache
 ) -> LockedSource:
     path = cache.obtain(found.origin, found.sha256, f"source {found.filename}")
-    allowed = {canonicalize_name(name): build for name, build in manifest.wheels.build.items()}
+    allowed: dict[str, SourceBuild] = {canonicalize_name(name): build for name, build in manifest.wheels.build.items()}
     return LockedSource(
         name=found.name, version=found.version, kind="sdist", filename=found.filename, url=found.origin,
         size_bytes=path.stat().st_size, sha256=found.sha256, flags=allowed[found.name].flags,
