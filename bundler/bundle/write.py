@@ -19,7 +19,6 @@ from custody.trust import statement as statements
 from custody.trust.statement import Entry, Identity, Predicate, StatementTarget
 from custody.trust.verify import leaf_path
 
-
 #: Where a bundle carries its lock, below `sealed/`.
 LOCK_NAME = "lock.json"
 

@@ -96,7 +96,7 @@ install_bootstrap() {
     sha256sum -c --strict --quiet SHA256SUMS >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
     cut -c67- SHA256SUMS | sed 's|^|./|' >../debs
     # Installed in one go, in apt's order, from these files alone: no source, no recommendation, nothing removed.
-    xargs env -i PATH="$PATH" LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -qq --yes --no-download \
+    xargs env -i PATH="$PATH" LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -qq --yes \
         --no-install-recommends --no-remove -oDir::Etc::sourcelist=/dev/null -oDir::Etc::sourceparts=/dev/null \
         -oAPT::Sandbox::User=root install <../debs >../apt.log 2>&1 ||
         { tail -n 20 ../apt.log >&2; die 42 'apt-get: the packages of bootstrap/ do not install' "see $WORK/apt.log"; }
