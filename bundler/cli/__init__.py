@@ -28,6 +28,7 @@ _COMMANDS = {
     "burn": "bundler.cli.burn",
     "install": "bundler.cli.install",
     "unlock": "appliance.cli.unlock",
+    "lock-data": "appliance.cli.lock_data",
 }
 
 
@@ -53,7 +54,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
     \b
     On a connected machine:  lock, build, sign, burn
-    On the appliance:        install, unlock
+    On the appliance:        install, unlock, lock-data
     Anywhere:                verify, keys, trust
     """
     ctx.obj = debug

@@ -201,14 +201,18 @@ class Apt:
             InputInvalid: a package is unknown or cannot be installed there.
         """
         (self.folder / "none/status").write_bytes(status)
-        command = ["apt-get", "install", "--print-uris", "-qq", "-y", "--no-install-recommends", *packages]
-        try:
-            lines = run(command, env=self._environment).text.splitlines()
-        except ProgramFailed as error:
+        command = ["apt-get", "install", "--yes", "--no-install-recommends"]
+        done = run([*command, "--print-uris", "-qq", *packages], env=self._environment, ok=(0, 100))
+        if done.returncode:
+            # Only the plain form says which dependency is not met, and on standard output.
+            told = run([*command, "--simulate", *packages], env=self._environment, ok=(0, 100))
+            text = told.text.partition("unmet dependencies:\n")[2]
             raise InputInvalid(
-                f"apt cannot solve {len(packages)} packages for the target:\n{error.message}",
+                f"apt cannot solve {len(packages)} packages for the target:\n{text}\n"
+                f"{done.stderr.decode(errors='replace').strip()}",
                 "check apt.packages and target.dpkg_status in the manifest",
-            ) from error
+            )
+        lines = done.text.splitlines()
         return sorted((_choice(line) for line in lines if line.strip()), key=lambda c: (c.package, c.architecture))
 
 

@@ -116,7 +116,7 @@ def signing_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip("needs gpg and apt-get")
     home = tmp_path_factory.mktemp("gpg")
     home.chmod(0o700)
-    gpg(home, "--quick-generate-key", "archive <archive@example.org>", "rsa3072", "sign", "never")
+    gpg(home, "--quick-generate-key", "archive <archive@example.org>", "ed25519", "sign", "never")
     yield home
     subprocess.run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"], check=False)
 

@@ -57,7 +57,15 @@ def test_a_tampered_wheel_stops_it_though_pip_alone_would_take_it(release: Path,
         make_environment(release, "engine")
     assert not (release / "engine/complete").exists()
     subprocess.run(["/usr/bin/python3", "-m", "venv", tmp_path / "careless"], check=True)
-    careless: list[str | Path] = [tmp_path / "careless/bin/pip", "--isolated", "install", "--no-index", "--find-links", wheels, "words"]
+    careless: list[str | Path] = [
+        tmp_path / "careless/bin/pip",
+        "--isolated",
+        "install",
+        "--no-index",
+        "--find-links",
+        wheels,
+        "words",
+    ]
     assert subprocess.run(careless, capture_output=True, check=False).returncode == 0
 
 

@@ -1,0 +1,49 @@
+"""The build tree's identity, and what it asks of a builder; that it builds is shown by a whole `airgap build`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bundler.collect.cache import Cache
+from bundler.collect.tree import Tree, open_tree, tree_sha256
+from bundler.manifest.lock import Lock, LockedDeb
+from custody.errors import EnvironmentProblem
+from custody.report import SilentReporter
+
+
+def _deb(name: str, **changed: object) -> LockedDeb:
+    fields = {
+        "package": name, "version": "1", "architecture": "amd64", "archive": "debian", "path": f"pool/{name}.deb",
+        "size_bytes": 1, "sha256": "0" * 64, "uses": ("tree",),
+    }  # fmt: skip
+    return LockedDeb.model_validate({**fields, **changed})
+
+
+def test_tree_digest_is_over_its_own_packages_in_any_order() -> None:
+    first, second, other = _deb("first"), _deb("second"), _deb("other", uses=("appliance",))
+    assert tree_sha256([first, second]) == tree_sha256([second, other, first])
+    assert tree_sha256([first, second]) != tree_sha256([first])
+    assert tree_sha256([first]) != tree_sha256([_deb("first", sha256="1" * 64)])
+    assert tree_sha256([first]) != tree_sha256([_deb("first", version="2")])
+
+
+def test_tree_refuses_to_begin_without_root(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(EnvironmentProblem, match="root"):
+        open_tree(Lock.model_construct(), Cache(tmp_path), tmp_path, SilentReporter())
+
+
+@pytest.mark.root
+def test_work_folder_is_fresh_and_gone_afterwards(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a folder to nobody")
+    tree = Tree(tmp_path)
+    (tmp_path / "build/thing").mkdir(parents=True)
+    (tmp_path / "build/thing/left").touch()
+    with tree.work("thing") as folder:
+        assert list(folder.iterdir()) == []
+        assert folder.stat().st_uid == 65534
+    assert not folder.exists()

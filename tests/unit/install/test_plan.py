@@ -1,0 +1,33 @@
+"""The plan speaks the roles' language: every variable that it makes is one that a role declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from bundler.install.plan import describe, role_variables
+from bundler.install.site import load_site
+from tests.bundles import lock
+from tests.vm.hosts import load_hosts
+from tests.vm.sitefiles import site_yml
+
+ROLES = Path(__file__).parents[3] / "roles"
+
+
+def declared() -> set[str]:
+    """Public variables of all roles."""
+    names: set[str] = set()
+    for file in ROLES.glob("*/defaults/main.yml"):
+        names |= set(yaml.safe_load(file.read_text()))
+    return names
+
+
+def test_every_variable_is_declared_by_a_role(tmp_path: Path) -> None:
+    file = tmp_path / "site.yml"
+    file.write_text(site_yml(load_hosts()["appliance"]))
+    site, release = load_site(file), Path("/opt/airgap/releases/small-1")
+    variables = role_variables(lock(), site, release)
+    assert set(variables) <= declared()
+    assert variables["network_routes"] == [{"to": "172.20.0.0/16", "via": "10.0.2.2"}]
+    assert any("172.20.0.0/16" in line for line in describe(lock(), site, release))
