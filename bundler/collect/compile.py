@@ -19,6 +19,7 @@ import zipfile
 from pathlib import Path
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 from bundler.collect.cache import Cache
 from bundler.collect.source import file_mode, project_files
@@ -106,20 +107,27 @@ def _lay_out(source: LockedSource, folder: Path, cache: Cache, project: Path) ->
 def _take(source: LockedSource, folder: Path, cache: Cache) -> tuple[str, str]:
     """The one wheel that was made, its archive written anew; nothing that lies beside it is looked at."""
     made = sorted(path for path in folder.glob("*.whl") if path.is_file() and not path.is_symlink())
-    if len(made) != 1:
+    try:
+        (wheel,) = made
+        name, version, _, _ = parse_wheel_filename(wheel.name)
+        if (name, version) != (canonicalize_name(source.name), Version(source.version)):
+            raise ValueError("another name or version")
+        return wheel.name, cache.add(normalised(wheel.read_bytes()))
+    except (ValueError, zipfile.BadZipFile) as error:
+        found = ", ".join(path.name for path in made) or "none"
         raise FetchFailed(
-            f"{source.name} {source.version}: expected one wheel, found {len(made)}", "see the build's log"
-        )
-    name, version, _, _ = parse_wheel_filename(made[0].name)
-    if name != canonicalize_name(source.name) or str(version) != source.version:
-        raise FetchFailed(f"expected a wheel of {source.name} {source.version}, found {made[0].name}", "lock again")
-    return made[0].name, cache.add(normalised(made[0].read_bytes()))
+            f"{source.name} {source.version}: expected one wheel of that name and version, found {found}: {error}",
+            "see the build's log",
+        ) from error
 
 
 def normalised(wheel: bytes) -> bytes:
     """The same wheel with its entries sorted, stored, and of one time; RECORD is made anew.
 
     Stored, because a compressor's bytes depend on its version.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: not a wheel.
     """
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         entries = {
@@ -127,7 +135,7 @@ def normalised(wheel: bytes) -> bytes:
             for info in archive.infolist()
             if not info.is_dir()
         }
-    record = next(name for name in entries if name.endswith(".dist-info/RECORD"))
+    (record,) = (name for name in entries if name.endswith(".dist-info/RECORD"))
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
     for name in sorted(set(entries) - {record}):

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from bundler.manifest.models import BundleHeader, Count, PackageName, Sha256
+from bundler.manifest.models import BundleHeader, Count, Name, PackageName, Sha256
 from bundler.manifest.strict import Strict, validate
 from custody.errors import InputInvalid
 
@@ -23,6 +23,9 @@ MAX_BYTES = 64 << 20
 _COMPONENT = "[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*"
 RelativePath = Annotated[str, StringConstraints(pattern=f"^(?:{_COMPONENT}/)*{_COMPONENT}$")]
 FileName = Annotated[str, StringConstraints(pattern=f"^{_COMPONENT}$")]
+#: Normalised, as requirements and folders are named after them (PyPA: names, version specifiers).
+ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$")]
+ProjectVersion = Annotated[str, StringConstraints(pattern=r"^[0-9][A-Za-z0-9.!+]*$")]
 
 
 class LockedTarget(Strict):
@@ -69,13 +72,13 @@ class LockedDeb(Strict):
 class LockedWheel(Strict):
     """A wheel from an index."""
 
-    name: str
-    version: str
+    name: ProjectName
+    version: ProjectVersion
     filename: FileName
     url: str
     size_bytes: Count
     sha256: Sha256
-    environments: Annotated[tuple[str, ...], Field(description="empty for what only builds others")] = ()
+    environments: Annotated[tuple[Name, ...], Field(description="empty for what only builds others")] = ()
 
 
 class LockedSource(Strict):
@@ -84,8 +87,8 @@ class LockedSource(Strict):
     `project` is this project itself: `url` is empty and `sha256` is over its source files.
     """
 
-    name: str
-    version: str
+    name: ProjectName
+    version: ProjectVersion
     kind: Literal["sdist", "project"]
     filename: Annotated[str, StringConstraints(pattern=f"^(?:{_COMPONENT})?$")]
     url: str
@@ -93,7 +96,7 @@ class LockedSource(Strict):
     sha256: Sha256
     flags: dict[str, str]
     build_requires: tuple[LockedWheel, ...]
-    environments: tuple[str, ...]
+    environments: tuple[Name, ...]
 
 
 class LockedModel(Strict):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import zipfile
 
+import pytest
+from pydantic import ValidationError
+
 from bundler.collect.compile import normalised, wheel_key
 from bundler.manifest.lock import LockedSource, LockedWheel
 
@@ -61,3 +64,17 @@ def test_key_changes_with_whatever_makes_the_wheel() -> None:
 def test_key_does_not_change_with_where_it_goes() -> None:
     elsewhere = SOURCE.model_copy(update={"environments": ("other",), "url": "v"})
     assert wheel_key(SOURCE, "2" * 64) == wheel_key(elsewhere, "2" * 64)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "../../etc"}, {"version": "1.0\n--index-url=x"}, {"filename": "../x"}, {"environments": ("a/b",)}],
+)
+def test_lock_refuses_source_that_points_elsewhere(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        LockedSource.model_validate({**SOURCE.model_dump(), **change})
+
+
+def test_normalised_refuses_what_is_no_wheel() -> None:
+    with pytest.raises((ValueError, zipfile.BadZipFile)):
+        normalised(b"nothing")
