@@ -1,7 +1,8 @@
 """Put files in place: whole, at once, with owner and mode, and only when something differs.
 
 A file may take its text, or a part of it, from a secret file on the host: the marker `@SECRET@` in its content is
-replaced here, so that no secret passes through Ansible's arguments, logs, differences or temporary files.
+replaced here, so that no secret passes through Ansible's arguments, logs, differences or temporary files. A public file
+(a certificate) is copied from its source in the same way.
 Refuses to write through a symbolic link, and a secret that others than root can read.
 """
 
@@ -27,7 +28,8 @@ MARKER = "@SECRET@"
 class Wanted:
     """A file as it shall be.
 
-    `content` is text; `secret_file` the path of a secret on the host, or None; `mode` the permission bits.
+    `content` is text; `secret_file` the path of a secret on the host, or None; `source` a public file on the host that
+    takes the place of `content`, or None; `mode` the permission bits.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class Wanted:
     owner: str = "root"
     group: str = "root"
     secret_file: Path | None = None
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _place_folder(wanted: Folder, dry_run: bool) -> Change | None:
 
 
 def _place_file(wanted: Wanted, dry_run: bool) -> Change | None:
-    content = wanted.content
+    content = wanted.content if wanted.source is None else _public(wanted.source)
     if wanted.secret_file is not None:
         secret = read_secret(wanted.secret_file)
         # A file that is nothing but the secret keeps its last newline: PEM readers like it there.
@@ -133,6 +136,13 @@ def _place_file(wanted: Wanted, dry_run: bool) -> Change | None:
     if wanted.secret_file is not None:
         return Change(wanted.path, what)
     return Change(wanted.path, what, before.decode(errors="replace"), content)
+
+
+def _public(source: Path) -> str:
+    try:
+        return source.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorMistake(f"{source}: expected a text file, found: {error}", f"ls -la {source}") from error
 
 
 def _has(found: os.stat_result, ids: tuple[int, int] | None, mode: int) -> bool:

@@ -30,6 +30,7 @@ options:
       owner: {type: str, default: root, description: User name.}
       group: {type: str, default: root, description: Group name.}
       secret_file: {type: path, description: A file of mode 0600 on the host.}
+      source: {type: path, description: A public file on the host that takes the place of the content.}
   folders:
     description: Folders, made first and in this order.
     type: list
@@ -79,6 +80,7 @@ def main() -> None:
         "content": {"type": "str", "default": MARKER},
         "mode": {"type": "str", "default": "0644"},
         "secret_file": {"type": "path", "no_log": False},
+        "source": {"type": "path"},
     }
     folder = {**_OWNERSHIP, "mode": {"type": "str", "default": "0755"}}
     module = AnsibleModule(
@@ -100,6 +102,7 @@ def main() -> None:
                     owner=f["owner"],
                     group=f["group"],
                     secret_file=Path(f["secret_file"]) if f["secret_file"] else None,
+                    source=Path(f["source"]) if f["source"] else None,
                 )
                 for f in given["files"]
             ],

@@ -1,0 +1,141 @@
+"""Which disk is meant, and what may be done to it; from outputs of lsblk, blkid and cryptsetup as Debian 13 prints them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.drive import disks
+from custody.errors import IntegrityFailure, TargetRefused
+from tests.unit.appliance.conftest import Programs
+
+SYSTEM = {
+    "name": "vda", "path": "/dev/vda", "type": "disk", "serial": "SYSTEM1", "model": None, "size": 8 << 30, "ro": False,
+    "mountpoints": ["/"],
+}  # fmt: skip
+DATA: dict[str, Any] = {**SYSTEM, "name": "vdb", "path": "/dev/vdb", "serial": "DATA1", "mountpoints": [None]}
+OPENED = {"path": "/dev/mapper/airgap-data", "type": "crypt", "mountpoints": ["/srv/airgap"]}
+PARTITION = {"path": "/dev/vdb1", "type": "part", "mountpoints": [None]}
+OURS = "DEVNAME=/dev/vdb\nVERSION=2\nUUID=0\nLABEL=airgap-data\nTYPE=crypto_LUKS\nUSAGE=crypto\n"
+
+
+def header(**changes: Any) -> str:
+    """Return luksDump's JSON of our own header, with changes."""
+    slot = {
+        "type": "luks2",
+        "area": {"encryption": "aes-xts-plain64"},
+        "kdf": {"type": "argon2id", "memory": 262144},
+    }
+    segment = {"type": "crypt", "encryption": "aes-xts-plain64"}
+    return json.dumps({"keyslots": {"0": slot}, "segments": {"0": segment}, "config": {}, **changes})
+
+
+@pytest.fixture
+def machine(programs: Callable[..., Programs]) -> Callable[..., Programs]:
+    """Return a maker of machines with these block devices."""
+
+    def make(*devices: dict[str, Any], blkid: tuple[int, str] = (2, ""), dump: str = "") -> Programs:
+        listing = json.dumps({"blockdevices": list(devices)})
+        answers = {"lsblk": (0, listing), "blkid": blkid, "cryptsetup luksDump": (0, dump or header())}
+        return programs("appliance.drive.disks", answers=answers)
+
+    return make
+
+
+def test_find_returns_the_disk_with_the_serial(machine: Callable[..., Programs]) -> None:
+    machine(SYSTEM, DATA)
+    assert disks.find("DATA1").path == Path("/dev/vdb")
+
+
+def test_find_refuses_no_disk_and_names_those_that_are_there(machine: Callable[..., Programs]) -> None:
+    machine(SYSTEM, DATA)
+    with pytest.raises(TargetRefused, match=r"serial DATA2: expected exactly one, found none.*/dev/vdb DATA1"):
+        disks.find("DATA2")
+
+
+def test_find_refuses_two_disks_with_one_serial(machine: Callable[..., Programs]) -> None:
+    machine(SYSTEM, DATA, {**DATA, "path": "/dev/vdc"})
+    with pytest.raises(TargetRefused, match="/dev/vdb and /dev/vdc"):
+        disks.find("DATA1")
+
+
+def test_find_does_not_take_a_partition_for_a_disk(machine: Callable[..., Programs]) -> None:
+    machine({**DATA, "type": "part"})
+    with pytest.raises(TargetRefused):
+        disks.find("DATA1")
+
+
+def test_a_blank_disk_is_blank(machine: Callable[..., Programs]) -> None:
+    machine(DATA)
+    assert disks.judge(disks.find("DATA1"), "airgap-data", "airgap-data") is False
+
+
+@pytest.mark.parametrize("children", [[], [OPENED]])
+def test_our_volume_is_ours_closed_and_open(machine: Callable[..., Programs], children: list[dict[str, Any]]) -> None:
+    machine({**DATA, "children": children}, blkid=(0, OURS))
+    assert disks.judge(disks.find("DATA1"), "airgap-data", "airgap-data") is True
+
+
+@pytest.mark.parametrize(
+    ("device", "blkid", "said"),
+    [
+        ({**DATA, "mountpoints": ["/mnt"]}, (2, ""), "mounted at /mnt"),
+        ({**DATA, "mountpoints": ["[SWAP]"]}, (2, ""), r"mounted at \[SWAP\]"),
+        ({**DATA, "children": [{**PARTITION, "mountpoints": ["/home"]}]}, (2, ""), "mounted at /home"),
+        ({**DATA, "children": [PARTITION]}, (0, "PTTYPE=gpt\n"), "partitions or volumes /dev/vdb1"),
+        (
+            {**DATA, "children": [{**OPENED, "path": "/dev/mapper/other", "mountpoints": [None]}]},
+            (0, OURS),
+            "/dev/mapper/other",
+        ),
+        ({**DATA, "ro": True}, (2, ""), "write-protected"),
+        (DATA, (0, "TYPE=ext4\nLABEL=photos\n"), "content .TYPE ext4, LABEL photos"),
+        (DATA, (0, "PTTYPE=dos\n"), "content .PTTYPE dos"),
+        (DATA, (0, "TYPE=crypto_LUKS\nVERSION=2\nLABEL=other\n"), "content .TYPE crypto_LUKS, VERSION 2, LABEL other"),
+        (DATA, (0, "TYPE=crypto_LUKS\nVERSION=1\nLABEL=airgap-data\n"), "VERSION 1"),
+        (DATA, (8, ""), "content .TYPE ambiguous"),
+    ],
+)
+def test_judge_refuses(
+    machine: Callable[..., Programs], device: dict[str, Any], blkid: tuple[int, str], said: str
+) -> None:
+    machine(device, blkid=blkid)
+    with pytest.raises(TargetRefused, match=said) as caught:
+        disks.judge(disks.find("DATA1"), "airgap-data", "airgap-data")
+    assert "/dev/vdb" in caught.value.message
+    assert "DATA1" in caught.value.message
+    assert caught.value.hint
+
+
+def test_judge_refuses_the_system_disk(machine: Callable[..., Programs]) -> None:
+    machine(SYSTEM)
+    with pytest.raises(TargetRefused, match="mounted at /"):
+        disks.judge(disks.find("SYSTEM1"), "airgap-data", "airgap-data")
+
+
+SLOT = {"type": "luks2", "area": {"encryption": "aes-xts-plain64"}, "kdf": {"type": "argon2id", "memory": 262144}}
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [
+        header(segments={"0": {"type": "crypt", "encryption": "cipher_null-ecb"}}),
+        header(segments={"0": {"type": "linear"}}),
+        header(segments={str(n): {"type": "crypt", "encryption": "aes-xts-plain64"} for n in range(2)}),
+        header(config={"requirements": {"mandatory": ["online-reencrypt"]}}),
+        header(keyslots={"0": {**SLOT, "area": {"encryption": "cipher_null-ecb"}}}),
+        header(keyslots={"0": {**SLOT, "kdf": {"type": "pbkdf2", "iterations": 1, "memory": 0}}}),
+        header(keyslots={"0": {**SLOT, "kdf": {"type": "argon2id", "memory": 4194304}}}),
+        header(keyslots={"0": SLOT, "1": {**SLOT, "type": "reencrypt"}}),
+    ],
+)
+def test_judge_refuses_our_label_over_a_header_that_we_do_not_write(
+    machine: Callable[..., Programs], dump: str
+) -> None:
+    machine(DATA, blkid=(0, OURS), dump=dump)
+    with pytest.raises(IntegrityFailure, match="LUKS2 header"):
+        disks.judge(disks.find("DATA1"), "airgap-data", "airgap-data")
