@@ -66,7 +66,9 @@ class Tree:
         """
         folder = self._root / WORK.relative_to("/") / name
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(exist_ok=True)
+        folder.parent.chmod(0o755)  # whatever the builder's umask
+        folder.mkdir()
         os.chown(folder, _UID, _GID)
         try:
             yield folder

@@ -37,6 +37,18 @@ def test_tree_refuses_to_begin_without_root(tmp_path: Path, monkeypatch) -> None
 
 
 @pytest.mark.root
+def test_work_folder_is_open_to_nobody_whatever_the_umask(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a folder to nobody")
+    before = os.umask(0o077)
+    try:
+        with Tree(tmp_path).work("thing"):
+            assert (tmp_path / "build").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.root
 def test_work_folder_is_fresh_and_gone_afterwards(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to give a folder to nobody")
