@@ -35,41 +35,43 @@ def mask(units: Sequence[str], *, kill: bool = False, dry_run: bool = False, fol
         folder: where masks lie; another one only in tests.
     """
     new = tuple(unit for unit in units if not _is_masked(folder / unit))
-    if not dry_run:
-        for unit in new:
-            set_aside(folder / unit)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / unit).symlink_to(_NOWHERE)
-        if new:
-            run(["systemctl", "daemon-reload"])
-    running = _running(units)
-    if running and not dry_run:
-        if kill:
-            run(["systemctl", "kill", "--signal=SIGKILL", "--kill-whom=all", "--", *running], ok=range(256))
-            run(["systemctl", "reset-failed", "--", *running], ok=range(256))
-        else:
-            run(["systemctl", "stop", "--", *running], timeout_s=120)
-    # A killed one-shot unit stays "active (exited)" until the next boot, with nothing in it: not a change each time.
-    return Masked(new, running)
+    active = _active(units)
+    if dry_run:
+        return Masked(new, active)
+    if active and not kill:
+        run(["systemctl", "stop", "--", *active], timeout_s=120)  # first: a timer that is masked while it waits, fails
+    for unit in new:
+        set_aside(folder / unit)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / unit).symlink_to(_NOWHERE)
+    if new:
+        run(["systemctl", "daemon-reload"])
+    if active and kill:  # last: what is masked is not started again
+        run(["systemctl", "kill", "--signal=SIGKILL", "--kill-whom=all", "--", *active], ok=range(256))
+    if failed := _listed(units, "failed") if new or active else ():
+        run(["systemctl", "reset-failed", "--", *failed], ok=range(256))
+    return Masked(new, active)
 
 
 def _is_masked(path: Path) -> bool:
     return path.is_symlink() and path.readlink() == _NOWHERE
 
 
-def _running(units: Sequence[str]) -> tuple[str, ...]:
-    """Units out of `units`, instances of templates too, that are active and have more than a past."""
+def _active(units: Sequence[str]) -> tuple[str, ...]:
+    """Units out of `units` that have more than a past."""
+    # A one-shot unit that has exited may have left a program behind: ifupdown's DHCP client.
+    return tuple(
+        name
+        for name, sub in _listed(units, "active,activating,reloading").items()
+        if sub != "exited" or _has_processes(name)
+    )
+
+
+def _listed(units: Sequence[str], states: str) -> dict[str, str]:
+    """Units out of `units`, instances of templates too, in one of these states: name and sub-state."""
     patterns = [unit.replace("@.", "@*.") for unit in units]
-    listing = run(
-        ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating,reloading", "--", *patterns]
-    ).text
-    found = []
-    for line in listing.splitlines():
-        name, _load, _active, sub, *_ = line.split()
-        # A one-shot unit that has exited may have left a program behind: ifupdown's DHCP client.
-        if sub != "exited" or _has_processes(name):
-            found.append(name)
-    return tuple(sorted(found))
+    listing = run(["systemctl", "list-units", "--plain", "--no-legend", f"--state={states}", "--", *patterns]).text
+    return {line.split()[0]: line.split()[3] for line in listing.splitlines()}
 
 
 def _has_processes(unit: str) -> bool:

@@ -54,10 +54,10 @@ def test_the_playbook_is_an_order_of_roles() -> None:
     (play,) = yaml.safe_load((ROOT / "playbooks/install.yml").read_text())
     assert set(play) == {"name", "hosts", "gather_facts", "any_errors_fatal", "vars", "roles"}
     assert [(role["role"], role["tags"]) for role in play["roles"]] == [
-        ("base", ["stage_a"]),
-        ("storage", ["stage_a"]),
-        ("network", ["stage_b"]),
-        ("firewall", ["stage_b"]),
-        ("engine", ["stage_b"]),
-        ("gateway", ["stage_b"]),
+        ("base", ["stage_a", "base"]),
+        ("storage", ["stage_a", "storage"]),
+        ("network", ["stage_b", "network"]),
+        ("firewall", ["stage_b", "firewall"]),
+        ("engine", ["stage_b", "engine"]),
+        ("gateway", ["stage_b", "gateway"]),
     ]

@@ -1,4 +1,4 @@
-"""Which disk is meant, and what may be done to it; from outputs of lsblk, blkid and cryptsetup as Debian 13 prints them."""
+"""Which disk is meant and what may be done to it; outputs of lsblk, blkid and cryptsetup as Debian 13 prints them."""
 
 from __future__ import annotations
 
