@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from . import qemu
-from .guest import Guest
+from .guest import BOOT_S, Guest
 from .hosts import Host, load_hosts
 from .images import CACHE, Image, client_key, image
 from .qmp import Qmp, QmpError
@@ -164,7 +164,7 @@ class Machine(Guest):
             raise RuntimeError("not started")
         return self._sockets / "serial"
 
-    def reset(self, timeout_s: float = 300.0) -> float:
+    def reset(self, timeout_s: float = BOOT_S) -> float:
         """Press the reset button; return the seconds until a login answers with a new boot id."""
         return self.restarted(lambda: self.qmp.execute("system_reset"), timeout_s)
 

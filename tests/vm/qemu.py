@@ -15,7 +15,8 @@ from .trees import run
 
 CARD = "card"  # netdev id of the guest's own network card: captures hang here
 _HUB = 0
-_BOOT = {"kvm": "", "tcg": "mitigations=off"}  # an emulated CPU has nothing to mitigate, and pays a third for it
+# An emulated CPU has nothing to mitigate, though it pays a third for it; on a busy builder its devices take their time.
+_BOOT = {"kvm": "", "tcg": "mitigations=off systemd.default_device_timeout_sec=600"}
 
 
 @dataclass(frozen=True)
