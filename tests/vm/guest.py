@@ -17,7 +17,7 @@ from .shell import Shell
 from .ssh import Result, Ssh, put_command
 from .testinfra_backend import HarnessBackend
 
-BOOT_S = 900.0  # under TCG: half a minute on idle cores, six minutes seen with a load of four a core
+BOOT_S = 900.0  # under TCG: 40 s at best, more than six minutes seen with a load of four a core
 
 
 class Guest:
