@@ -148,13 +148,16 @@ def burn(walk: Walk) -> Path:
         disk = machine.disk_path(MEDIUM_SERIAL)
         command = f"/opt/airgap/bin/airgap burn /mnt/{walk.bundle.name} {disk} --fingerprint {walk.fingerprint}"
         with machine.shell(f"{command} --paper /root/paper") as shell:
-            shell.expect("Type the serial.*: ")
-            shell.send(MEDIUM_SERIAL)
-            for _ in range(2):
-                shell.expect("(Passphrase for the medium|Repeat for confirmation): ")
-                shell.send(walk.secrets["medium passphrase"])
-            status = shell.wait(900)
-            walk.said["burn"] = shell.transcript
+            try:
+                shell.expect("Type the serial.*: ", 300)
+                shell.send(MEDIUM_SERIAL)
+                for _ in range(2):
+                    shell.expect("(Passphrase for the medium|Repeat for confirmation): ")
+                    shell.send(walk.secrets["medium passphrase"])
+                status = shell.wait(900)
+            finally:
+                walk.said["burn"] = shell.transcript
+                (walk.work / "burn.log").write_text(shell.transcript)
         if status != 0:
             raise AssertionError(f"airgap burn ended with {status}:\n{walk.said['burn']}")
         walk.facts["paper"] = machine.get("/root/paper").decode()
