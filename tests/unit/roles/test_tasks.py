@@ -56,8 +56,8 @@ def test_the_playbook_is_an_order_of_roles() -> None:
     assert [(role["role"], role["tags"]) for role in play["roles"]] == [
         ("base", ["stage_a", "base"]),
         ("storage", ["stage_a", "storage"]),
-        ("network", ["stage_b", "network"]),
         ("firewall", ["stage_b", "firewall"]),
+        ("network", ["stage_b", "network"]),
         ("engine", ["stage_b", "engine"]),
         ("gateway", ["stage_b", "gateway"]),
     ]
