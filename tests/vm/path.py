@@ -146,7 +146,11 @@ def burn(walk: Walk) -> Path:
         walk.facts["accelerator"] = machine.accelerator
         machine.mount_share("bundle", "/mnt")
         disk = machine.disk_path(MEDIUM_SERIAL)
-        command = f"/opt/airgap/bin/airgap burn /mnt/{walk.bundle.name} {disk} --fingerprint {walk.fingerprint}"
+        airgap = f"/opt/airgap/bin/airgap burn /mnt/{walk.bundle.name} --fingerprint {walk.fingerprint}"
+        for name, arguments in (("system disk", "/dev/vda --serial x"), ("wrong serial", f"{disk} --serial WRONG")):
+            refused = machine.run(f"{airgap} {arguments}", check=False)
+            walk.facts[f"burn refuses {name}"] = f"{refused.rc} {refused.stderr.decode()}"
+        command = f"{airgap} {disk}"
         with machine.shell(f"{command} --paper /root/paper") as shell:
             try:
                 shell.expect("Type the serial.*: ", 300)

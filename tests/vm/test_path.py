@@ -26,6 +26,14 @@ def test_the_model_answers_and_the_same_after_a_reboot(walked: Walked) -> None:
     assert walked.first == walked.second
 
 
+def test_burn_refuses_the_system_disk_and_a_wrong_serial(walked: Walked) -> None:
+    facts = walked.walk.facts
+    assert facts["burn refuses system disk"].startswith("22 ")
+    assert "/dev/vda" in facts["burn refuses system disk"]
+    assert facts["burn refuses wrong serial"].startswith("22 ")
+    assert "expected serial 'WRONG', found 'AIRGAPMEDIUM1'" in facts["burn refuses wrong serial"]
+
+
 def test_the_fresh_host_had_what_the_install_removed(walked: Walked) -> None:
     before = walked.walk.facts["default routes before"]
     assert "via 10.0.2.2" in before
