@@ -1,6 +1,6 @@
 """Build the guests' disks: mmdebstrap for the tree, mke2fs for the disk, no loop device and no mount of either.
 
-Everything lies under build/vm/, one folder an image, named by the digest of its recipe. A tree is kept as a tar file;
+Everything lies in the cache, below vm/, one folder an image, named by the digest of its recipe. A tree is a tar file;
 `derive` unpacks it, adds files and commands of a test, and makes another disk of it. The mirror is the builder's own
 (`bundler.collect.mirror`).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from .hosts import load_hosts
 from .recipes import KEYRING, RELEASE, SUITES, Recipe, recipe
 from .trees import chroot, copy_in, digest_source, make_disk, pack, run, unpacked
 
-CACHE = Path(__file__).parents[2] / "build" / "vm"
+CACHE = Path(os.environ.get("AIRGAP_CACHE") or Path.home() / ".cache" / "airgap") / "vm"
 
 _HOST_KEY = "etc/ssh/ssh_host_ed25519_key.pub"
 _KEPT = 2  # derived images of one name that stay: a running guest may still lie on the one before

@@ -55,7 +55,7 @@ class Machine(Guest):
             host: A machine of hosts.yml, or its name.
             guest: The image; by default the host's own.
             work_dir: Where its disks and logs lie. One that exists is used again, disks and all. By default a new
-                folder under build/vm/run, removed at the end.
+                folder under vm/run below the cache, removed at the end.
             disks: Raw files for disks of the host, by the disk's name; made when missing. The others are qcow2
                 files in `work_dir`. A machine with a raw disk that it may write cannot `savevm`.
             shares: 9p file systems by tag; see `mount_share`.

@@ -201,12 +201,9 @@ def default_routes(machine: Machine) -> str:
 
 
 _WATCHER = """#!/bin/sh
-# Keeps what `ps` would show of every process, arguments and environment.
-while :; do
-    for process in /proc/[0-9]*; do
-        tr '\\0' ' ' <$process/cmdline; echo; tr '\\0' ' ' <$process/environ; echo
-    done 2>/dev/null | sort -u >>/run/watch.log
-    sleep 0.5
+# Keeps what `ps` would show of every process, arguments and environment; few programs a round.
+while sleep 1; do
+    cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' >>/run/watch.log
 done
 """
 
@@ -242,7 +239,7 @@ def start(walk: Walk, machine: Machine, name: str) -> None:
     """Run `start` on a terminal, as the operator does."""
     with machine.shell("sh /root/airgap/start /mnt --site /root/site/site.yml") as shell:
         try:
-            shell.expect("Passphrase of the medium: ", 600)
+            shell.expect("Passphrase of the medium: ", 1200)
             shell.send(walk.secrets["medium passphrase"])
             shell.expect("from the paper: ", 600)
             shell.send(paper(walk, "root fingerprint"))
@@ -324,7 +321,9 @@ def ask(walk: Walk, machine: Machine, question: str = QUESTION) -> str:
 
 def keep_watched(walk: Walk, machine: Machine, name: str) -> None:
     """Bring home what the watcher kept, before a reboot takes it."""
-    walk.said[f"processes {name}"] = machine.get("/run/watch.log").decode(errors="replace")
+    walk.said[f"processes {name}"] = machine.run("sort -u /run/watch.log", timeout_s=300).stdout.decode(
+        errors="replace"
+    )
 
 
 def new_walk(work: Path = WORK) -> Walk:

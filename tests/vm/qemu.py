@@ -144,7 +144,7 @@ def _drive(drive: Drive) -> Iterator[str]:
         "virtio": "virtio-blk-pci",
         "usb": "usb-storage,bus=xhci.0,removable=on",
     }[drive.bus]
-    yield from ("-drive", f"if=none,id={drive.name},file={drive.file},format={drive.format},discard=unmap")
+    yield from ("-drive", f"if=none,id={drive.name},file={drive.file},format={drive.format},discard=unmap,cache=unsafe")
     yield from ("-device", f"{device},drive={drive.name},serial={drive.serial}")
 
 
