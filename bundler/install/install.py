@@ -86,7 +86,7 @@ def install(prepared: Prepared, pinned: str, reporter: Reporter) -> Installed:
     watch.lap("models")
     previous = state.switch_release(release)
     try:
-        reporter.step("stage B: network, firewall, service")
+        reporter.step("stage B: firewall, network, service")
         second = run_playbook(release, "install.yml", "stage_b", variables, reporter)
         watch.lap("stage B")
         reporter.step("health")
