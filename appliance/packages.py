@@ -1,9 +1,10 @@
 """Install distribution packages, exact versions, from archives on the host's own disk and from nowhere else.
 
 apt gets a configuration of its own: it reads none of the host's sources, preferences, hooks or proxies. The
-distribution's signature over each archive is mandatory; its age and the host's clock are not asked, because a vault
-has neither (apt's Check-Valid-Until and Check-Date). Nothing that is installed is started: a `policy-rc.d` says no for
-the duration. Refuses downgrades and the removal of anything that was not named.
+distribution's signature over each archive is mandatory; its age is not asked, because a vault has no fresh one (apt's
+Check-Valid-Until and Check-Date). A clock behind the signature stops it all the same: sqv has no option for that.
+Nothing that is installed is started: a `policy-rc.d` says no for the duration. Refuses downgrades and the removal of
+anything that was not named.
 See apt.conf(5), sources.list(5) and invoke-rc.d(8).
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from appliance.before import set_aside
 from custody._run import run
-from custody.errors import IntegrityFailure, OperatorMistake, ProgramFailed
+from custody.errors import EnvironmentProblem, IntegrityFailure, OperatorMistake, ProgramFailed
 
 STATE = Path("/var/lib/airgap/apt")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -29,6 +30,13 @@ _HOST_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
 # Debian Policy 5.6.1 and 5.6.12, with an optional architecture.
 _WANTED = re.compile(r"(?P<name>[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?)=(?P<version>[A-Za-z0-9.+:~-]+)")
 _WORD = re.compile(r"[A-Za-z0-9._/+-]+")
+
+# What apt says, in lower case, when its files are not what the distribution signed.
+_NOT_AS_SIGNED = (
+    "not signed", "no longer signed", "clearsigned", "signature", "hash sum mismatch", "openpgp", "no_pubkey",
+)  # fmt: skip
+# What sqv says of a signature from the future; no option of apt's makes it look away.
+_TOO_EARLY = "not live until"
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,12 @@ def _apt(arguments: Sequence[str], environment: dict[str, str], timeout_s: float
         return run(["apt-get", *arguments], env=environment, timeout_s=timeout_s).text
     except ProgramFailed as error:
         told = error.message.lower()
-        if any(word in told for word in ("not signed", "signature", "hash sum mismatch", "openpgp", "no_pubkey")):
+        if _TOO_EARLY in told:
+            raise EnvironmentProblem(
+                f"{error.message}\nthe host's clock is behind the day on which the distribution signed",
+                "date --set='YYYY-MM-DD HH:MM', then run the same command again",
+            ) from error
+        if any(word in told for word in _NOT_AS_SIGNED):
             raise IntegrityFailure(error.message, "verify the bundle again: airgap verify") from error
         raise
 

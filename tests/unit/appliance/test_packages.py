@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance import packages
-from custody.errors import IntegrityFailure, OperatorMistake, ProgramFailed
+from custody.errors import AirgapError, EnvironmentProblem, IntegrityFailure, OperatorMistake, ProgramFailed
 from tests.unit.appliance.conftest import Programs
 
 INSTALLED = "libc6\tamd64\t2.41-12\tinstalled\nnginx\tamd64\t1.26.3-3\tinstalled\nufw\tall\t0.36\tconfig-files\n"
@@ -76,13 +76,23 @@ def test_an_allowed_removal_is_told(apt: Programs) -> None:
     assert outcome.removed == ("systemd-timesyncd",)
 
 
-def test_a_bad_signature_is_an_integrity_failure(apt: Programs) -> None:
-    apt.answers["apt-get update"] = (100, "E: The repository 'file:/opt trixie InRelease' is not signed.")
-    with pytest.raises(IntegrityFailure):
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("E: The repository 'file:/opt trixie InRelease' is not signed.", IntegrityFailure),
+        ("E: Clearsigned file isn't valid, got 'NOSPLIT'\nE: The repository is no longer signed.", IntegrityFailure),
+        ("W: OpenPGP signature verification failed: Message has been manipulated", IntegrityFailure),
+        ("E: Failed to fetch file:/opt/a.deb  Hash Sum mismatch", IntegrityFailure),
+        ("W: OpenPGP signature verification failed: Not live until 2026-09-12T07:26:18Z", EnvironmentProblem),
+        ("E: No space left on device", ProgramFailed),
+    ],
+)
+def test_what_apt_says_decides_whose_business_it_is(apt: Programs, said: str, error: type[AirgapError]) -> None:
+    apt.answers["apt-get update"] = (100, said)
+    with pytest.raises(error) as caught:
         packages.install(["ufw=0.36"], [ARCHIVE])
-    apt.answers["apt-get update"] = (100, "E: No space left on device")
-    with pytest.raises(ProgramFailed):
-        packages.install(["ufw=0.36"], [ARCHIVE])
+    assert type(caught.value) is error
+    assert not apt.called("apt-get install")
 
 
 def test_no_source_is_trusted_unsigned(apt: Programs, tmp_path: Path) -> None:
