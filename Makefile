@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
-SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gpgv ipxe-qemu mmdebstrap openssh-client \
+SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu mmdebstrap openssh-client \
 	openssl python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck util-linux xz-utils zstd
 
 .PHONY: help setup demo test check unit vm clean constraints
