@@ -3,15 +3,14 @@
 apt gets a configuration of its own: it reads none of the host's sources, preferences, hooks or proxies. The
 distribution's signature over each archive is mandatory; its age is not asked, because a vault has no fresh one (apt's
 Check-Valid-Until and Check-Date). A clock behind the signature stops it all the same: sqv has no option for that.
-Nothing that is installed is started: a `policy-rc.d` says no for the duration. Refuses downgrades and the removal of
-anything that was not named.
+Nothing that is installed is started: a `policy-rc.d` says no for the duration. What the host boots from stays as it is,
+unless a package (a driver) belongs into it. Refuses downgrades and the removal of anything that was not named.
 See apt.conf(5), sources.list(5) and invoke-rc.d(8).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ STATE = Path("/var/lib/airgap/apt")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 POLICY = Path("/usr/sbin/policy-rc.d")
 _POLICY_TEXT = "#!/bin/sh\n# airgap: nothing is started by being installed; gone when that has ended.\nexit 101\n"
+_INITRAMFS = Path("/etc/initramfs-tools/update-initramfs.conf")
+_INITRAMFS_TEXT = "# airgap: the boot image stays as it is while packages are installed.\nupdate_initramfs=no\n"
 _HOST_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
 
 # Debian Policy 5.6.1 and 5.6.12, with an optional architecture.
@@ -68,6 +69,7 @@ def install(
     archives: Sequence[Archive],
     *,
     removable: Collection[str] = (),
+    keep_boot_image: bool = True,
     keyring: Path = KEYRING,
     dry_run: bool = False,
 ) -> Outcome:
@@ -77,6 +79,7 @@ def install(
         wanted: `name=version` or `name:architecture=version`, the whole closure.
         archives: where they come from; only these.
         removable: packages that may go when a wanted one conflicts with them.
+        keep_boot_image: leave the initial RAM disk alone, though a package would have it made anew.
         keyring: the distribution's keys, from the host.
         dry_run: only say what would change.
 
@@ -91,7 +94,7 @@ def install(
         environment = _prepare(archives, keyring)
         _apt(["update", "--error-on=any"], environment)
         removed = _plan(missing, removable, environment)
-        with services_held():
+        with _held(keep_boot_image):
             _apt(["install", *missing], environment, timeout_s=3600)
         run(["systemctl", "daemon-reload"], timeout_s=120)
     return Outcome(missing, removed, _disable_sources(dry_run))
@@ -217,19 +220,29 @@ def _plan(missing: Sequence[str], removable: Collection[str], environment: dict[
 
 
 @contextlib.contextmanager
-def services_held(policy: Path = POLICY) -> Iterator[None]:
-    """Nothing is started by being installed while this lasts; afterwards the host's own policy is back."""
-    aside = policy.with_name("policy-rc.d.airgap-before")
-    if policy.exists() and policy.read_text() != _POLICY_TEXT:
-        policy.rename(aside)  # ours from a run that was cut off is not worth keeping
-    policy.write_text(_POLICY_TEXT)
-    policy.chmod(0o755)
+def standing_in(path: Path, text: str, mode: int) -> Iterator[None]:
+    """Another file stands in for a host's own while this lasts; what was there, or nothing, comes back."""
+    aside = path.with_name(f"{path.name}.airgap-before")
+    if not aside.exists() and path.exists() and path.read_text() != text:
+        path.rename(aside)  # a stand-in of ours, left by a run that was cut off, is not worth keeping
+    path.write_text(text)
+    path.chmod(mode)
     try:
         yield
     finally:
-        policy.unlink(missing_ok=True)
-        if os.path.lexists(aside):
-            aside.rename(policy)
+        path.unlink(missing_ok=True)
+        if aside.exists():
+            aside.rename(path)
+
+
+@contextlib.contextmanager
+def _held(keep_boot_image: bool) -> Iterator[None]:
+    """Nothing is started by being installed and, if wanted, the host's boot image is not made anew."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(standing_in(POLICY, _POLICY_TEXT, 0o755))
+        if keep_boot_image and _INITRAMFS.parent.is_dir():
+            stack.enter_context(standing_in(_INITRAMFS, _INITRAMFS_TEXT, 0o644))
+        yield
 
 
 def _disable_sources(dry_run: bool) -> tuple[str, ...]:

@@ -38,6 +38,10 @@ options:
     type: list
     elements: str
     default: []
+  keep_boot_image:
+    description: Leave the initial RAM disk alone, though a package would have it made anew.
+    type: bool
+    default: true
   keyring:
     description: The distribution's keys.
     type: path
@@ -76,6 +80,7 @@ def main() -> None:
             "packages": words,
             "archives": {"type": "list", "elements": "dict", "required": True, "options": archive},
             "removable": {"type": "list", "elements": "str", "default": []},
+            "keep_boot_image": {"type": "bool", "default": True},
             "keyring": {"type": "path", "default": str(KEYRING), "no_log": False},
         },
         supports_check_mode=True,
@@ -89,6 +94,7 @@ def main() -> None:
             given["packages"],
             archives,
             removable=given["removable"],
+            keep_boot_image=given["keep_boot_image"],
             keyring=Path(given["keyring"]),
             dry_run=module.check_mode,
         )

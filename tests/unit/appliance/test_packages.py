@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance import packages
+from custody._run import Completed
 from custody.errors import AirgapError, EnvironmentProblem, IntegrityFailure, OperatorMistake, ProgramFailed
 from tests.unit.appliance.conftest import Programs
 
@@ -23,9 +25,9 @@ def apt(programs: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(packages, "STATE", tmp_path / "state")
     monkeypatch.setattr(packages, "_HOST_SOURCES", (sources / "sources.list", sources / "sources.list.d"))
     monkeypatch.setattr(packages, "set_aside", lambda path: path.unlink())
-    policy = tmp_path / "policy-rc.d"
-    held = packages.services_held
-    monkeypatch.setattr(packages, "services_held", lambda: held(policy))
+    monkeypatch.setattr(packages, "POLICY", tmp_path / "policy-rc.d")
+    (tmp_path / "initramfs-tools").mkdir()
+    monkeypatch.setattr(packages, "_INITRAMFS", tmp_path / "initramfs-tools/update-initramfs.conf")
     return programs("appliance.packages", answers={"dpkg-query": (0, INSTALLED), "dpkg --compare": (1, "")})
 
 
@@ -120,22 +122,45 @@ def test_the_hosts_own_sources_are_put_aside(apt: Programs, tmp_path: Path) -> N
     assert (tmp_path / "etc/sources.list.d/README").exists()
 
 
-def test_services_are_held_and_the_hosts_policy_comes_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", [True, False])
+def test_services_and_boot_image_are_held_while_apt_runs(
+    apt: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    policy, initramfs = tmp_path / "policy-rc.d", tmp_path / "initramfs-tools/update-initramfs.conf"
+    initramfs.write_text("update_initramfs=yes\n")
+    seen: list[tuple[bool, bool]] = []
+    ordinary = apt.run
+
+    def run(argv: Sequence[str | Path], **others: Any) -> Completed:
+        if argv[0] == "apt-get" and "--simulate" not in argv and argv[1] == "install":
+            seen.append(("exit 101" in policy.read_text(), "update_initramfs=no" in initramfs.read_text()))
+        return ordinary(argv, **others)
+
+    monkeypatch.setattr("appliance.packages.run", run)
+    packages.install(["ufw=0.36"], [ARCHIVE], keep_boot_image=keep)
+    assert seen == [(True, keep)]
+    assert not policy.exists()
+    assert initramfs.read_text() == "update_initramfs=yes\n"
+
+
+def test_the_hosts_own_file_comes_back_after_a_failure(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 104\n")
-    with pytest.raises(RuntimeError), packages.services_held(policy):
-        assert "exit 101" in policy.read_text()
+    with pytest.raises(RuntimeError), packages.standing_in(policy, "ours\n", 0o755):
+        assert policy.read_text() == "ours\n"
         assert policy.stat().st_mode & 0o111
         raise RuntimeError
     assert policy.read_text() == "#!/bin/sh\nexit 104\n"
     assert [path.name for path in tmp_path.iterdir()] == ["policy-rc.d"]
 
 
-def test_a_policy_left_by_a_run_that_was_cut_off_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", ["", "the host's own\n"])
+def test_the_hosts_own_file_comes_back_after_a_run_that_was_cut_off(tmp_path: Path, own: str) -> None:
     policy = tmp_path / "policy-rc.d"
-    with packages.services_held(policy):
-        left = policy.read_text()
-    policy.write_text(left)
-    with packages.services_held(policy):
+    policy.write_text("ours\n")  # what a run that was killed leaves behind
+    if own:
+        policy.with_name("policy-rc.d.airgap-before").write_text(own)
+    with packages.standing_in(policy, "ours\n", 0o755):
         pass
-    assert not policy.exists()
+    assert policy.read_text() == own if own else not policy.exists()
+    assert len(list(tmp_path.iterdir())) == (1 if own else 0)
