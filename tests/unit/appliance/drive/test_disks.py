@@ -23,6 +23,11 @@ PARTITION = {"path": "/dev/vdb1", "type": "part", "mountpoints": [None]}
 OURS = "DEVNAME=/dev/vdb\nVERSION=2\nUUID=0\nLABEL=airgap-data\nTYPE=crypto_LUKS\nUSAGE=crypto\n"
 
 
+def lsblk(*devices: dict[str, Any]) -> tuple[int, str]:
+    """Return what `lsblk --json` prints."""
+    return 0, json.dumps({"blockdevices": list(devices)})
+
+
 def header(**changes: Any) -> str:
     """Return luksDump's JSON of our own header, with changes."""
     slot = {
@@ -39,8 +44,7 @@ def machine(programs: Callable[..., Programs]) -> Callable[..., Programs]:
     """Return a maker of machines with these block devices."""
 
     def make(*devices: dict[str, Any], blkid: tuple[int, str] = (2, ""), dump: str = "") -> Programs:
-        listing = json.dumps({"blockdevices": list(devices)})
-        answers = {"lsblk": (0, listing), "blkid": blkid, "cryptsetup luksDump": (0, dump or header())}
+        answers = {"lsblk": lsblk(*devices), "blkid": blkid, "cryptsetup luksDump": (0, dump or header())}
         return programs("appliance.drive.disks", answers=answers)
 
     return make
