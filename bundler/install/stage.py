@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path, PurePosixPath
 
 from custody._run import run
@@ -51,11 +52,12 @@ def make_environment(release: Path, name: str) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     wheels = release / "sealed" / "data" / "wheels"
-    run(["/usr/bin/python3", "-I", "-m", "venv", folder], timeout_s=900)
+    # The pip that runs is the one beside this program; the environment itself needs none.
+    run(["/usr/bin/python3", "-I", "-m", "venv", "--without-pip", folder], timeout_s=900)
     run(
-        [folder / "bin" / "python", "-I", "-m", "pip", "--isolated", "--quiet", "--disable-pip-version-check",
-         "--no-cache-dir", "install", "--no-index", "--no-deps", "--only-binary", ":all:", "--require-hashes",
-         "--find-links", wheels, "-r", wheels / f"{name}.txt"],
+        [sys.executable, "-I", "-m", "pip", "--python", folder / "bin" / "python", "--isolated", "--quiet",
+         "--disable-pip-version-check", "--no-cache-dir", "install", "--no-index", "--no-deps",
+         "--only-binary", ":all:", "--require-hashes", "--find-links", wheels, "-r", wheels / f"{name}.txt"],
         timeout_s=1800,
     )  # fmt: skip
     mark.touch()
