@@ -35,9 +35,9 @@ die() { # code, message, next
 }
 again='do not use this medium; fetch another one from where it was made'
 digest() { sha256sum <"$1" | cut -d' ' -f1; }
-secret() { # prompt -> standard output; typed text is not shown
-    printf '%s: ' "$1" >&2
+secret() { # prompt -> standard output; typed text is not shown, not even what is typed before the prompt is read
     [ ! -t 0 ] || stty -echo
+    printf '%s: ' "$1" >&2
     IFS= read -r answer || answer=
     [ ! -t 0 ] || stty echo
     printf '\n' >&2
@@ -75,6 +75,7 @@ printf '    %s\n    (it must be on the paper that came another way)\n' "$(digest
 # shellcheck disable=SC2317 # called by the trap
 cleanup() {
     status=$?
+    [ ! -t 0 ] || stty echo
     if [ "$mode" = check ]; then
         rm -rf "$WORK"
     elif [ "$status" != 0 ]; then
