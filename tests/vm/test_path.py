@@ -159,7 +159,7 @@ def test_swap_and_core_dumps_are_off(host: Any) -> None:
 
 def test_unlock_with_a_wrong_passphrase_is_refused(walked: Walked) -> None:
     walked.machine.run("systemctl stop srv-airgap.mount && cryptsetup close airgap-data")
-    airgap = "/opt/airgap/current/venv/bin/airgap unlock --passphrase-file -"
+    airgap = "/opt/airgap/current/venv/bin/airgap unlock"
     wrong = walked.machine.run(airgap, stdin=b"wrong wrong wrong", check=False)
     assert wrong.rc == 24
     assert "Traceback" not in wrong.stderr.decode()
