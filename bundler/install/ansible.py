@@ -58,7 +58,8 @@ def run_playbook(
     paths.LOGS.mkdir(parents=True, exist_ok=True, mode=0o750)
     config, extra, log = home / "ansible.cfg", home / "vars.json", paths.LOGS / "install.log"
     interpreter = release / "venv" / "bin" / "python"
-    _write(config, "[defaults]\n")
+    # Ansible looks for a module's end a thousand times a second by default, which is a third of a slow core.
+    _write(config, "[defaults]\ninternal_poll_interval = 0.05\n")
     _write(extra, json.dumps({**variables, "ansible_python_interpreter": str(interpreter)}, indent=1))
     environment = {
         "HOME": str(home),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from bundler.install.plan import role_variables
 from bundler.install.preflight import Case, preflight, require
 from bundler.install.site import Site
 from bundler.manifest.lock import Lock
+from custody.errors import InstallFailed
 from custody.report import Reporter
 from custody.trust.policy import require_not_older
 from custody.trust.verify import VerifiedBundle, check_contents, verify_statement
@@ -82,6 +84,8 @@ def install(prepared: Prepared, pinned: str, reporter: Reporter) -> Installed:
     first = run_playbook(release, "install.yml", "stage_a", variables, reporter)
     watch.lap("stage A")
     reporter.step("models")
+    if not os.path.ismount(paths.DATA):
+        raise InstallFailed(f"{paths.DATA}: expected the mounted data volume, found a plain folder", "airgap unlock")
     stage.copy_models(prepared.bundle, paths.MODELS / release.name, reporter)
     watch.lap("models")
     previous = state.switch_release(release)
