@@ -178,7 +178,7 @@ def test_no_secret_was_seen_anywhere(walked: Walked) -> None:
         seen = [name for name, secret in needles.items() if secret in text]
         assert seen == [], f"{where} shows {seen}"
     patterns = "".join(f"{secret}\n" for secret in needles.values()).encode()
-    world = "find / -xdev -type f -perm -o=r -newer /etc/hostname -size -64M -not -path '/proc/*' -print0"
+    world = "find / -xdev -type f -perm -o=r -newer /etc/machine-id -size -64M -not -path '/proc/*' -print0"
     command = f"cat >/run/needles; chmod 600 /run/needles; {world} | xargs -0r grep -lFf /run/needles; rm /run/needles"
     assert walked.machine.run(command, stdin=patterns, timeout_s=900, check=False).text == ""
     logs = "{ journalctl --no-pager; cat /var/log/airgap/*.log /var/log/nginx/*.log; } 2>/dev/null"
