@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -60,14 +59,6 @@ class Cache:
             part = self._part(f"{digest}.{os.getpid()}.{threading.get_ident()}")
             part.write_bytes(data)
             part.replace(self.path(digest))
-        return digest
-
-    def add_file(self, source: Path) -> str:
-        """Keep a copy of a file; returns its digest."""
-        part = self._part(f"copy.{os.getpid()}.{threading.get_ident()}")
-        shutil.copyfile(source, part)
-        digest = sha256_file(part)
-        part.replace(self.path(digest))
         return digest
 
     def remember(self, key: str, sha256: str) -> None:
@@ -145,15 +136,6 @@ class Cache:
             except OSError as error:
                 raise FetchFailed(f"{name}: {error.strerror}: {origin}", "check the path in the manifest") from error
         return self.fetch(origin, sha256, size_bytes, name)
-
-    def read(self, url: str, name: str) -> bytes:
-        """A small document, whole, straight from the network (not cached)."""
-        try:
-            response = self._client.get(url)
-            response.raise_for_status()
-        except httpx.HTTPError as error:
-            raise FetchFailed(f"{name}: {error} ({url})", "check the builder's network and mirror") from error
-        return response.content
 
     def _download(self, url: str, part: Path, size_bytes: int, name: str, advance: Callable[[int], None]) -> None:
         problem: Exception | None = None
