@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.secret import read_secret
 from custody.errors import EnvironmentProblem, OperatorMistake
+from custody.secret import read_secret
 
 #: Replaced by the text of the secret file.
 MARKER = "@SECRET@"

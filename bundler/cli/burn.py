@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.secret import passphrase_option, read_secret
 from bundler.cli.verify import parse_fingerprint
 from custody.errors import TargetRefused
 from custody.report import ConsoleReporter
+from custody.secret import ask_passphrase, passphrase_option
 
 
 @click.command()
@@ -23,7 +23,7 @@ from custody.report import ConsoleReporter
 @click.option(
     "--paper", type=click.Path(path_type=Path, dir_okay=False), help="Also write the paper's text to this file."
 )
-@passphrase_option("--passphrase-file", "the medium's passphrase")
+@passphrase_option("the medium's passphrase")
 def command(
     bundle: Path,
     target: Path,
@@ -71,7 +71,7 @@ def command(
         if dry_run:
             click.echo(f"would overwrite {device} with {verified.statement.predicate.bundle.id}")
             return
-        passphrase = read_secret(passphrase_file, "Passphrase for the medium", twice=True)
+        passphrase = ask_passphrase(passphrase_file, "Passphrase for the medium", twice=True).encode()
         done = media.burn(verified, bundle, device, passphrase, pinned, reporter)
     if image:
         part.replace(target)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.secret import passphrase_option, read_secret
 from custody.errors import TargetRefused
+from custody.secret import ask_passphrase, passphrase_option
 
 
 @click.group()
@@ -20,7 +20,7 @@ def command() -> None:
 @command.command()
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for both files.")
-@passphrase_option("--passphrase-file", "the key's passphrase")
+@passphrase_option("the key's passphrase")
 def new(name: str, out: Path, passphrase_file: Path | None) -> None:
     """Make a key for the person NAME: NAME.key (encrypted) and NAME.pub.
 
@@ -34,7 +34,8 @@ def new(name: str, out: Path, passphrase_file: Path | None) -> None:
         if path.exists():
             raise TargetRefused(f"{path}: exists already", "a key is never overwritten; choose another name or folder")
     key = PrivateKey.generate()
-    pem = key.dump(read_secret(passphrase_file, f"Passphrase for {name}'s key", twice=True))
+    passphrase = ask_passphrase(passphrase_file, f"Passphrase for {name}'s key", twice=True)
+    pem = key.dump(passphrase.encode())
     out.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(pem)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.secret import passphrase_option, read_secret
 from custody.report import ConsoleReporter
+from custody.secret import ask_passphrase, passphrase_option
 
 
 @click.command()
@@ -16,7 +16,7 @@ from custody.report import ConsoleReporter
 @click.option(
     "--trust", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="The root's folder."
 )
-@passphrase_option("--passphrase-file", "the key's passphrase")
+@passphrase_option("the key's passphrase")
 def command(bundle: Path, key: Path, trust: Path, passphrase_file: Path | None) -> None:
     """Sign BUNDLE as one person. Every byte is read first.
 
@@ -25,6 +25,6 @@ def command(bundle: Path, key: Path, trust: Path, passphrase_file: Path | None) 
     """
     from bundler.bundle.sign import load_key, sign_bundle
 
-    private = load_key(key, read_secret(passphrase_file, f"Passphrase for {key}"))
+    private = load_key(key, ask_passphrase(passphrase_file, f"Passphrase for {key}").encode())
     person = sign_bundle(bundle, private, trust, ConsoleReporter())
     click.echo(f"{bundle}: signed by {person}")

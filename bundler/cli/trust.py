@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.secret import passphrase_option, read_secret
 from custody.errors import InputInvalid, TargetRefused
+from custody.secret import ask_passphrase, passphrase_option
 from custody.trust.root import Person
 
 
@@ -55,12 +55,13 @@ def init(folder: Path, persons: tuple[str, ...], root_threshold: int) -> None:
 @click.option(
     "--key", type=click.Path(path_type=Path, dir_okay=False), required=True, help="NAME.key of a root person."
 )
-@passphrase_option("--passphrase-file", "the key's passphrase")
+@passphrase_option("the key's passphrase")
 def sign(folder: Path, key: Path, passphrase_file: Path | None) -> None:
     """Sign the root in FOLDER as one of its root persons."""
     from bundler.bundle.sign import add_root_signature, load_key
 
-    person = add_root_signature(folder, load_key(key, read_secret(passphrase_file, f"Passphrase for {key}")))
+    passphrase = ask_passphrase(passphrase_file, f"Passphrase for {key}")
+    person = add_root_signature(folder, load_key(key, passphrase.encode()))
     click.echo(f"{folder}/1.root.json: signed by {person}")
 
 

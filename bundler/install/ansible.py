@@ -56,28 +56,17 @@ def run_playbook(
     home = paths.STATE / "ansible"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     paths.LOGS.mkdir(parents=True, exist_ok=True, mode=0o750)
-    config, extra, log = home / "ansible.cfg", home / "vars.json", paths.LOGS / "install.log"
+    extra, log = home / "vars.json", paths.LOGS / "install.log"
     interpreter = release / "venv" / "bin" / "python"
-    # Ansible looks for a module's end a thousand times a second by default, which is a third of a slow core.
-    _write(config, "[defaults]\ninternal_poll_interval = 0.05\n")
     _write(extra, json.dumps({**variables, "ansible_python_interpreter": str(interpreter)}, indent=1))
     environment = {
         "HOME": str(home),
         "PYTHONNOUSERSITE": "1",
         "PYTHONSAFEPATH": "1",
-        "ANSIBLE_CONFIG": str(config),
+        "ANSIBLE_CONFIG": str(content / "playbooks" / "ansible.cfg"),
         "ANSIBLE_HOME": str(home),
-        "ANSIBLE_LIBRARY": str(content / "plugins" / "modules"),
-        "ANSIBLE_ROLES_PATH": str(content / "roles"),
-        "ANSIBLE_COLLECTIONS_PATH": str(home / "none"),
         "ANSIBLE_LOCAL_TEMP": str(home / "tmp"),
         "ANSIBLE_REMOTE_TEMP": str(home / "tmp"),
-        "ANSIBLE_RETRY_FILES_ENABLED": "0",
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "0",
-        "ANSIBLE_PIPELINING": "1",
-        "ANSIBLE_LOCALHOST_WARNING": "0",
-        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
     }
     argv: list[str | Path] = [
         interpreter,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 RELEASES = Path("/opt/airgap/releases")
 CURRENT = Path("/opt/airgap/current")
+PROGRAM = Path("/usr/local/bin/airgap")
 STATE = Path("/var/lib/airgap")
 LOGS = Path("/var/log/airgap")
 DATA = Path("/srv/airgap")

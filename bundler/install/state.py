@@ -95,8 +95,13 @@ def alone() -> Iterator[None]:
 def switch_release(release: Path) -> Path | None:
     """Make a release the current one with one rename; returns the one before."""
     before = paths.CURRENT.resolve() if paths.CURRENT.is_symlink() else None
-    part = paths.CURRENT.with_name("current.part")
-    part.unlink(missing_ok=True)
-    part.symlink_to(release)
-    part.replace(paths.CURRENT)
+    _link(paths.CURRENT, release)
+    _link(paths.PROGRAM, paths.CURRENT / "venv" / "bin" / "airgap")
     return before
+
+
+def _link(path: Path, target: Path) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    part.symlink_to(target)
+    part.replace(path)

@@ -9,8 +9,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from appliance.drive.volume import Volume, prepare
 from appliance.files import Folder
-from appliance.secret import read_secret
 from custody.errors import AirgapError
+from custody.secret import read_secret
 
 DOCUMENTATION = r"""
 module: airgap_volume

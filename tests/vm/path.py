@@ -257,12 +257,14 @@ def reboot_and_unlock(walk: Walk, machine: Machine) -> None:
     with walk.stage("reboot, ssh while locked"):
         machine.reboot()
         # From the kernel's start to a login that worked; shutting down is not booting.
-        walk.seconds["ssh after boot"] = float(machine.run("cat /proc/uptime").text.split()[0])
+        up_s, idle_s = map(float, machine.run("cat /proc/uptime").text.split())
+        walk.seconds["ssh after boot"] = up_s
+        walk.facts["idle while booting"] = str(idle_s / machine.host.cpus)
     watch(machine)
     walk.facts["status while locked"] = str(request(walk, machine, "/v1/models")[0])
     walk.facts["failed units while locked"] = machine.run("systemctl list-units --failed --plain --no-legend").text
     walk.facts["mapper while locked"] = machine.run("ls /dev/mapper").text
-    with walk.stage("unlock"), machine.shell("/opt/airgap/current/venv/bin/airgap unlock") as shell:
+    with walk.stage("unlock"), machine.shell("airgap unlock") as shell:
         shell.expect("assphrase.*: ", 120)
         shell.send(walk.secrets[DATA_KEY])
         status = shell.wait(300)

@@ -122,8 +122,11 @@ def test_data_volume_is_luks2_and_was_closed_while_locked(walked: Walked, host: 
 
 
 def test_locked_host_boots_soon_and_says_503(walked: Walked) -> None:
-    facts = walked.walk.facts
-    assert walked.walk.seconds["ssh after boot"] < 90
+    facts, seconds = walked.walk.facts, walked.walk.seconds
+    # A builder that takes long to boot the bare host, in this same run, may take long here: 90 s, or twice that.
+    assert seconds["ssh after boot"] < max(90, 2 * seconds["boot"])
+    # Whatever waits in vain for a disk, a card or a name leaves the processors idle, on any builder.
+    assert float(facts["idle while booting"]) < 45
     assert facts["status while locked"] == "503"
     assert facts["failed units while locked"] == ""
 
@@ -159,7 +162,7 @@ def test_swap_and_core_dumps_are_off(host: Any) -> None:
 
 def test_unlock_with_a_wrong_passphrase_is_refused(walked: Walked) -> None:
     walked.machine.run("systemctl stop srv-airgap.mount && cryptsetup close airgap-data")
-    airgap = "/opt/airgap/current/venv/bin/airgap unlock"
+    airgap = "airgap unlock"
     wrong = walked.machine.run(airgap, stdin=b"wrong wrong wrong", check=False)
     assert wrong.rc == 24
     assert "Traceback" not in wrong.stderr.decode()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.secret import MAX_BYTES, read_secret
 from custody.errors import SecretRefused
+from custody.secret import MAX_BYTES, read_secret
 
 
 def secret(path: Path, data: bytes, mode: int = 0o600) -> Path:
