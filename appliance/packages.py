@@ -11,6 +11,7 @@ See apt.conf(5), sources.list(5) and invoke-rc.d(8).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,15 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 _POLICY_TEXT = "#!/bin/sh\n# airgap: nothing is started by being installed; gone when that has ended.\nexit 101\n"
 _INITRAMFS = Path("/etc/initramfs-tools/update-initramfs.conf")
 _INITRAMFS_TEXT = "# airgap: the boot image stays as it is while packages are installed.\nupdate_initramfs=no\n"
+_DPKG_LOCK = Path("/var/lib/dpkg/lock-frontend")
+_UNATTENDED = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBCONF_NONINTERACTIVE_SEEN": "true",
+    "UCF_FORCE_CONFFOLD": "1",
+    "NEEDRESTART_SUSPEND": "1",
+    # systemctl in maintainer scripts enables and starts nothing live, and does not read all units anew each time.
+    "SYSTEMD_OFFLINE": "1",
+}
 _HOST_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
 
 # Debian Policy 5.6.1 and 5.6.12, with an optional architecture.
@@ -88,6 +98,8 @@ def install(
         IntegrityFailure: an archive's signature or a digest is not right.
         ProgramFailed: apt or dpkg failed otherwise.
     """
+    if not dry_run:
+        _finish_interrupted(keep_boot_image)
     missing = _missing(wanted)
     removed: tuple[str, ...] = ()
     if missing and not dry_run:
@@ -98,6 +110,15 @@ def install(
             _apt(["install", *missing], environment, timeout_s=3600)
         run(["systemctl", "daemon-reload"], timeout_s=120)
     return Outcome(missing, removed, _disable_sources(dry_run))
+
+
+def _finish_interrupted(keep_boot_image: bool) -> None:
+    """Wait for a package manager that outlived its installer, and configure what a cut-off one left unpacked."""
+    with _DPKG_LOCK.open("ab") as stream, _held(keep_boot_image):  # whose end removes stand-ins that were left, too
+        fcntl.lockf(stream, fcntl.LOCK_EX)
+        fcntl.lockf(stream, fcntl.LOCK_UN)
+        command = ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"]
+        run(command, env=_UNATTENDED, timeout_s=3600, outlives=True)
 
 
 def _missing(wanted: Sequence[str]) -> tuple[str, ...]:
@@ -146,15 +167,7 @@ def _prepare(archives: Sequence[Archive], keyring: Path) -> dict[str, str]:
         ]
     (STATE / "etc/parts/airgap.sources").write_text("\n".join(lines))
     (STATE / "etc/apt.conf").write_text(_configuration())
-    return {
-        "APT_CONFIG": str(STATE / "etc/apt.conf"),
-        "DEBIAN_FRONTEND": "noninteractive",
-        "DEBCONF_NONINTERACTIVE_SEEN": "true",
-        "UCF_FORCE_CONFFOLD": "1",
-        "NEEDRESTART_SUSPEND": "1",
-        # systemctl in maintainer scripts enables and starts nothing live, and does not read all units anew each time.
-        "SYSTEMD_OFFLINE": "1",
-    }
+    return {"APT_CONFIG": str(STATE / "etc/apt.conf"), **_UNATTENDED}
 
 
 def _configuration() -> str:
@@ -192,7 +205,7 @@ def _configuration() -> str:
 def _apt(arguments: Sequence[str], environment: dict[str, str], timeout_s: float = 600) -> str:
     (STATE / "etc/none.d").mkdir(parents=True, exist_ok=True)
     try:
-        return run(["apt-get", *arguments], env=environment, timeout_s=timeout_s).text
+        return run(["apt-get", *arguments], env=environment, timeout_s=timeout_s, outlives=True).text
     except ProgramFailed as error:
         told = error.message.lower()
         if _TOO_EARLY in told:

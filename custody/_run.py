@@ -2,10 +2,12 @@
 
 Argument lists only, no shell, an explicit environment, a timeout, and an exit status that is always looked at.
 Secrets go in through standard input or an inherited file descriptor, never through the arguments.
+A program dies with the process that started it, so that nothing of a killed run is at work when it is run again.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +19,7 @@ from custody.errors import ProgramFailed, ProgramMissing
 #: The only places where programs are looked for; a caller's PATH has no effect.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+_DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 #: Lines of a failed program's output that go into the error.
 _TAIL_LINES = 15
 
@@ -46,6 +49,7 @@ def run(
     ok: Iterable[int] = (0,),
     pass_fds: Sequence[int] = (),
     log: Path | None = None,
+    outlives: bool = False,
 ) -> Completed:
     """Run a program to its end.
 
@@ -57,6 +61,7 @@ def run(
         ok: exit statuses that are not an error.
         pass_fds: descriptors that the program inherits.
         log: file that receives both output streams instead of the returned object.
+        outlives: the program goes on though this process is killed; for what must not be cut short, as dpkg.
 
     Raises:
         ProgramMissing: the program is not installed.
@@ -64,24 +69,19 @@ def run(
     """
     arguments = tuple(str(a) for a in argv)
     environment = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **(env or {})}
+    command = _found(arguments) if outlives else (*_DIE_WITH_US, *_found(arguments))
     try:
         if log is None:
             done = subprocess.run(
-                arguments, input=stdin, env=environment, cwd=cwd, timeout=timeout_s,
+                command, input=stdin, env=environment, cwd=cwd, timeout=timeout_s,
                 capture_output=True, pass_fds=pass_fds, check=False,
             )  # fmt: skip
         else:
             with log.open("ab") as stream:
                 done = subprocess.run(
-                    arguments, input=stdin, env=environment, cwd=cwd, timeout=timeout_s,
+                    command, input=stdin, env=environment, cwd=cwd, timeout=timeout_s,
                     stdout=stream, stderr=subprocess.STDOUT, pass_fds=pass_fds, check=False,
                 )  # fmt: skip
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise
-        raise ProgramMissing(
-            f"{arguments[0]}: not installed", f"install the package that brings {arguments[0]}"
-        ) from error
     except subprocess.TimeoutExpired as error:
         raise ProgramFailed(
             f"{arguments[0]}: still running after {timeout_s:.0f} s, stopped",
@@ -111,14 +111,11 @@ def stream(
         ProgramMissing: the program is not installed.
         ProgramFailed: it took too long.
     """
-    arguments = [str(a) for a in argv]
-    try:
-        process = subprocess.Popen(
-            arguments, env={"PATH": PATH, "LC_ALL": "C.UTF-8", **env}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise ProgramMissing(f"{arguments[0]}: not installed", "install the release again") from error
+    arguments = _found([str(a) for a in argv])
+    process = subprocess.Popen(
+        [*_DIE_WITH_US, *arguments], env={"PATH": PATH, "LC_ALL": "C.UTF-8", **env}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    )  # fmt: skip
     timer = threading.Timer(timeout_s, process.kill)
     timer.start()
     try:
@@ -134,3 +131,10 @@ def stream(
     if late:
         raise ProgramFailed(f"{arguments[0]}: still running after {timeout_s:.0f} s, stopped")
     return process.returncode
+
+
+def _found(arguments: Sequence[str]) -> tuple[str, ...]:
+    program = shutil.which(arguments[0], path=PATH)
+    if program is None:
+        raise ProgramMissing(f"{arguments[0]}: not installed", f"install the package that brings {arguments[0]}")
+    return (program, *arguments[1:])

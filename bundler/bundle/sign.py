@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bundler.bundle.read import FolderSource, read_envelope, unsigned_statement
 from custody.errors import BundleMalformed, SecretRefused, TrustRejected
+from custody.lock import alone
 from custody.report import Reporter
 from custody.trust.envelope import Envelope
 from custody.trust.keys import PrivateKey
@@ -39,6 +40,13 @@ def sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter) 
         TrustRejected: the key belongs to nobody who is builder or approver, or the bundle carries another root.
         IntegrityFailure: the bundle is not what its Statement says.
     """
+    with alone(folder, "another signer"):
+        return _sign_bundle(folder, key, trust, reporter)
+
+
+def _sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter) -> str:
+    for part in (folder / "carrier").rglob("*.part"):
+        part.unlink()  # of a signer who was interrupted
     root_bytes = _read(trust / "1.root.json")
     root = Root.parse(Envelope.parse(root_bytes, str(trust)).payload, str(trust))
     keyid = key.public.keyid
@@ -70,12 +78,13 @@ def add_root_signature(folder: Path, key: PrivateKey) -> str:
         TrustRejected: the key belongs to nobody of role root.
     """
     path = folder / "1.root.json"
-    envelope = Envelope.parse(_read(path), str(path))
-    root = Root.parse(envelope.payload, str(path))
-    keyid = key.public.keyid
-    if keyid not in root.keys_by_id() or "root" not in root.person_of(keyid).roles:
-        raise TrustRejected(f"key {keyid[:16]}: belongs to nobody of role root", f"see airgap trust show {folder}")
-    _put(path, envelope.signed_by(key).dump())
+    with alone(folder, "another signer"):
+        envelope = Envelope.parse(_read(path), str(path))
+        root = Root.parse(envelope.payload, str(path))
+        keyid = key.public.keyid
+        if keyid not in root.keys_by_id() or "root" not in root.person_of(keyid).roles:
+            raise TrustRejected(f"key {keyid[:16]}: belongs to nobody of role root", f"see airgap trust show {folder}")
+        _put(path, envelope.signed_by(key).dump())
     return root.person_of(keyid).name
 
 

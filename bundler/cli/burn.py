@@ -42,7 +42,7 @@ def command(
     from bundler.bundle.read import FolderSource
     from bundler.media import burn as media
     from bundler.media.device import describe, require_serial
-    from bundler.media.volume import loop_device
+    from bundler.media.volume import at_work, loop_device
     from custody.trust.verify import verify_statement
 
     reporter = ConsoleReporter()
@@ -50,6 +50,7 @@ def command(
     verified = verify_statement(FolderSource(bundle), pinned)
     disk = target
     with ExitStack() as stack:
+        stack.enter_context(at_work())
         if image:
             if target.exists():
                 raise TargetRefused(f"{target}: exists already", "name a new file")

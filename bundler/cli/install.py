@@ -10,6 +10,7 @@ import click
 from bundler.cli import show_json
 from bundler.cli.verify import parse_fingerprint
 from custody.errors import OperatorMistake
+from custody.lock import alone
 from custody.report import ConsoleReporter
 
 
@@ -29,7 +30,7 @@ def command(
     Example: airgap install /opt/airgap/releases/demo-1 --site /root/site/site.yml --fingerprint 3f9a...
     """
     from bundler.install import install as core
-    from bundler.install import paths, plan, state
+    from bundler.install import paths, plan
     from bundler.install.site import load_site
 
     if os.geteuid() != 0:
@@ -39,7 +40,8 @@ def command(
     site = load_site(site_file)
     pinned = parse_fingerprint(fingerprint)
     release = release.resolve()
-    with state.alone():
+    paths.RUN.mkdir(mode=0o755, exist_ok=True)
+    with alone(paths.RUN / "install.lock", "another airgap install"):
         prepared = core.prepare(release, models or paths.MODELS / release.name, site, pinned, reporter)
         if dry_run:
             for line in plan.describe(prepared.lock, site, release):

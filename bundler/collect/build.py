@@ -6,15 +6,14 @@ in the cache. Two builds of one bundle at a time are refused.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
+from bundler.bundle.read import FolderSource, unsigned_statement
 from bundler.bundle.write import seal
 from bundler.collect.ansible import AnsibleCollector
 from bundler.collect.cache import Cache
@@ -24,8 +23,10 @@ from bundler.collect.interface import Collector, Item, Workplace
 from bundler.collect.model import ModelCollector
 from bundler.collect.wheel import WheelCollector
 from bundler.manifest.lock import Lock, dump_lock
-from custody.errors import AirgapError, AlreadyRunning, FetchFailed, SpaceShort, TargetRefused
+from custody.errors import AirgapError, BundleMalformed, FetchFailed, SpaceShort, TargetRefused
+from custody.lock import alone
 from custody.report import Reporter
+from custody.trust.verify import verify_unsigned
 
 #: Fetches at a time: enough to hide latency, few enough for any mirror's manners.
 _THREADS = 6
@@ -42,27 +43,28 @@ COLLECTORS: tuple[Collector, ...] = (
 
 
 def build(lock: Lock, destination: Path, cache: Cache, project: Path, reporter: Reporter) -> str:
-    """Make the bundle of a lock.
+    """Make the bundle of a lock; one that is there already, whole and of the same lock, is done.
 
     Args:
-        destination: the bundle's folder; must not exist yet.
+        destination: the bundle's folder.
         project: root of this project's source.
 
     Returns:
         SHA-256 of the Statement's bytes.
 
     Raises:
-        TargetRefused: the destination exists.
+        TargetRefused: the destination exists and is another lock's, or nothing of ours.
+        IntegrityFailure: it is this lock's bundle, and damaged.
         AlreadyRunning: another build of this destination is under way.
         SpaceShort: the file system is too small.
         FetchFailed: items failed; each is named.
     """
-    if destination.exists():
-        raise TargetRefused(f"{destination}: exists already", "name another folder, or remove this one first")
     lock_sha256 = hashlib.sha256(dump_lock(lock)).hexdigest()
     staging = destination.with_name(f".{destination.name}.staging")
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(staging):
+    with alone(staging.with_name(f"{staging.name}.lock"), "another build of this bundle"):
+        if destination.exists():
+            return _built(destination, lock_sha256, reporter)
         workplace = Workplace(cache, _fresh(staging, lock_sha256), cache.scratch, project, reporter)
         items = [item for collector in COLLECTORS for item in collector.items(lock, workplace)]
         _check_space(items, cache, destination.parent)
@@ -77,6 +79,23 @@ def build(lock: Lock, destination: Path, cache: Cache, project: Path, reporter: 
         expected = {item.destination: item.sha256 for item in items if item.destination}
         (staging / "lock.sha256").unlink()
         return seal(staging, lock, lock_sha256, expected, destination, reporter)
+
+
+def _built(destination: Path, lock_sha256: str, reporter: Reporter) -> str:
+    """What an earlier run made, looked at as a signer would; returns the digest of its Statement."""
+    try:
+        statement, payload = unsigned_statement(destination)
+        found = statement.predicate.bundle.lock_sha256
+    except BundleMalformed:
+        found = "something else"
+    if found != lock_sha256:
+        raise TargetRefused(
+            f"{destination}: exists, expected the bundle of lock {lock_sha256}, found {found}",
+            "name another folder, or remove this one first",
+        )
+    reporter.note(f"{destination} is there already; reading it")
+    verify_unsigned(FolderSource(destination), statement, reporter)
+    return hashlib.sha256(payload).hexdigest()
 
 
 def fetch(items: Sequence[Item], cache: Cache, reporter: Reporter) -> None:
@@ -140,14 +159,3 @@ def _place(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-@contextmanager
-def _alone(staging: Path) -> Iterator[None]:
-    path = staging.with_name(staging.name + ".lock")
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyRunning(f"{path}: another build holds the lock", "wait for it to end") from error
-        yield

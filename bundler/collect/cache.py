@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from custody.errors import DigestMismatch, FetchFailed
+from custody.lock import held
 
 #: Bytes a read; hashing releases the interpreter's lock above 2 KiB, and its rate falls below 64 KiB.
 CHUNK_BYTES = 1 << 20
@@ -34,8 +35,6 @@ class Cache:
         for path in (self._files, self._named, self.scratch):
             path.mkdir(parents=True, exist_ok=True)
         self._client = httpx.Client(follow_redirects=True, timeout=60, trust_env=True)
-        self._locks: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
 
     def path(self, sha256: str) -> Path:
         """Where the file with this digest lies, or will lie."""
@@ -94,30 +93,37 @@ class Cache:
             FetchFailed: not reachable, or the wrong size.
             DigestMismatch: the bytes are not those of the lock; what came is thrown away.
         """
-        with self._guard:
-            lock = self._locks.setdefault(sha256, threading.Lock())
-        with lock:
-            target = self.path(sha256)
-            if target.is_file():
-                if sha256_file(target) == sha256:
-                    return target
-                target.unlink()
-            part = self._part(sha256)
-            if "://" in origin:
-                self._download(origin, part, size_bytes, name, advance)
-            else:
-                self._copy(Path(origin), part, name, advance)
-            found = sha256_file(part)
-            if found != sha256 or part.stat().st_size != size_bytes:
-                size = part.stat().st_size
-                part.unlink()
-                raise DigestMismatch(
-                    f"{name}: expected sha256 {sha256} ({size_bytes} bytes), found {found} ({size} bytes)\n"
-                    f"  origin: {origin}",
-                    "if upstream changed it on purpose, lock again: airgap lock MANIFEST",
-                )
-            part.replace(target)
-            return target
+        part = self._part(sha256)
+        with held(part):
+            try:
+                return self._fetch(origin, sha256, size_bytes, name, part, advance)
+            finally:
+                if part.exists() and not part.stat().st_size:
+                    part.unlink()
+
+    def _fetch(
+        self, origin: str, sha256: str, size_bytes: int, name: str, part: Path, advance: Callable[[int], None]
+    ) -> Path:
+        target = self.path(sha256)
+        if target.is_file():
+            if sha256_file(target) == sha256:
+                return target
+            target.unlink()
+        if "://" in origin:
+            self._download(origin, part, size_bytes, name, advance)
+        else:
+            self._copy(Path(origin), part, name, advance)
+        found = sha256_file(part)
+        if found != sha256 or part.stat().st_size != size_bytes:
+            size = part.stat().st_size
+            part.unlink()
+            raise DigestMismatch(
+                f"{name}: expected sha256 {sha256} ({size_bytes} bytes), found {found} ({size} bytes)\n"
+                f"  origin: {origin}",
+                "if upstream changed it on purpose, lock again: airgap lock MANIFEST",
+            )
+        part.replace(target)
+        return target
 
     def obtain(self, origin: str, sha256: str, name: str) -> Path:
         """Bring a file of unknown size here, whose digest is pinned; errors as `fetch`."""

@@ -28,6 +28,7 @@ from bundler.collect.tree import open_tree
 from bundler.manifest.lock import Lock, LockedSource, LockedWheel
 from bundler.manifest.models import Manifest, SourceBuild
 from custody.errors import DigestMismatch, InputInvalid
+from custody.lock import alone
 from custody.report import Reporter
 
 #: The environment that holds this project.
@@ -175,14 +176,16 @@ def _built(source: LockedSource, lock: Lock, workplace: Workplace) -> tuple[str,
             f"{workplace.project}: this project's files: expected sha256 {source.sha256}, found {found}",
             "they changed since the lock was made: airgap lock MANIFEST",
         )
-    if (digest := cache.recall(key)) and (name := cache.recall(_name_key(key))):
-        return cache.path(name).read_text(), digest
-    tree = open_tree(lock, cache, workplace.scratch, workplace.reporter)
-    workplace.reporter.step(f"build: {source.name} {source.version}")
-    filename, digest = build_wheel(source, tree, cache, workplace.project, workplace.scratch)
-    cache.remember(_name_key(key), cache.add(filename.encode()))
-    cache.remember(key, digest)
-    return filename, digest
+    # One tree serves all builds on this machine, one after the other.
+    with alone(workplace.scratch / "tree.lock", "another build", wait=True):
+        if (digest := cache.recall(key)) and (name := cache.recall(_name_key(key))):
+            return cache.path(name).read_text(), digest
+        tree = open_tree(lock, cache, workplace.scratch, workplace.reporter)
+        workplace.reporter.step(f"build: {source.name} {source.version}")
+        filename, digest = build_wheel(source, tree, cache, workplace.project, workplace.scratch)
+        cache.remember(_name_key(key), cache.add(filename.encode()))
+        cache.remember(key, digest)
+        return filename, digest
 
 
 def _name_key(key: str) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +11,7 @@ from pydantic import Field, StringConstraints
 
 from bundler.install import paths
 from bundler.manifest.strict import Strict, validate
-from custody.errors import AlreadyRunning, EnvironmentProblem, TrustRejected
+from custody.errors import EnvironmentProblem, TrustRejected
 from custody.trust.policy import Accepted
 
 _FILE = paths.STATE / "state.json"
@@ -74,22 +71,6 @@ def require_pin(state: State, fingerprint: str) -> None:
             f"root: this host pinned {state.root_fingerprint}, found {fingerprint}",
             "compare with the paper; a change of root needs a rotation that the old root signed",
         )
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hold the host's installation lock.
-
-    Raises:
-        AlreadyRunning: somebody else installs.
-    """
-    paths.RUN.mkdir(exist_ok=True, mode=0o755)
-    with (paths.RUN / "install.lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyRunning("another airgap install runs on this host", "wait for it to end") from error
-        yield
 
 
 def switch_release(release: Path) -> Path | None:

@@ -62,7 +62,7 @@ def check_size(bundle: VerifiedBundle, device: Device) -> None:
 def burn(
     bundle: VerifiedBundle, folder: Path, device: Device, passphrase: bytes, pinned: str, reporter: Reporter
 ) -> Burned:
-    """Overwrite a device with a medium.
+    """Overwrite a device with a medium; inside `volume.at_work`.
 
     Args:
         bundle: what is written; only leaf-checked bytes leave this machine.
@@ -76,7 +76,6 @@ def burn(
     """
     check_size(bundle, device)
     start = start_partition(bundle)
-    volume.close_stale()
     reporter.step("partition and encrypt")
     volume.partition_disk(device.path, start.size_bytes)
     first, second = partition(device.path, volume.START_LABEL), partition(device.path, volume.SEALED_LABEL)

@@ -96,10 +96,11 @@ install_bootstrap() {
     ! grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+~%-]*\.deb$' SHA256SUMS || die 13 'bootstrap/SHA256SUMS: bad line' "$again"
     sha256sum -c --strict --quiet SHA256SUMS >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
     cut -c67- SHA256SUMS | sed 's|^|./|' >../debs
+    dpkg --configure -a --force-confdef --force-confold >../apt.log 2>&1 || : # what a killed run left half done
     # Installed in one go, in apt's order, from these files alone: no source, no recommendation, nothing removed.
     xargs env -i PATH="$PATH" LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -qq --yes \
         --no-install-recommends --no-remove -oDir::Etc::sourcelist=/dev/null -oDir::Etc::sourceparts=/dev/null \
-        -oAPT::Sandbox::User=root install <../debs >../apt.log 2>&1 ||
+        -oAPT::Sandbox::User=root -oDPkg::Lock::Timeout=300 install <../debs >>../apt.log 2>&1 ||
         { tail -n 20 ../apt.log >&2; die 42 'apt-get: the packages of bootstrap/ do not install' "see $WORK/apt.log"; }
     cd "$WORK"
 }
@@ -136,6 +137,8 @@ CHECK
 }
 
 if [ "$mode" = install ]; then
+    exec 9>/run/airgap-start.lock
+    flock -n 9 || die 46 'another start runs on this host' 'wait for it to end'
     mkdir -p "$WORK" "$RELEASES"
     umount "$WORK/medium" 2>/dev/null || :
     [ ! -e "/dev/mapper/$MAPPER" ] || cryptsetup close "$MAPPER"

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from custody._run import run
+from custody.lock import alone
 
 START_LABEL = "airgap-start"
 SEALED_LABEL = "airgap-sealed"
 MAPPER_NAME = "airgap-burn"
+_MAPPER = Path("/dev/mapper") / MAPPER_NAME
+_MOUNT = Path("/run/airgap-burn")
 #: `start` refuses headers that want more, so that a hostile header cannot exhaust a host.
 PBKDF_MEMORY_KIB = 256 << 10
 _CIPHER = "aes-xts-plain64"
 #: GPT, alignment and the LUKS2 header (16 MiB) beside the two file systems.
 OVERHEAD_BYTES = 32 << 20
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """One burn at a time on this machine; what a killed one left mounted or open is closed first.
+
+    Raises:
+        AlreadyRunning: somebody else burns.
+    """
+    _MOUNT.mkdir(mode=0o700, exist_ok=True)
+    with alone(_MOUNT.with_suffix(".lock"), "another airgap burn"):
+        while _MOUNT.is_mount():
+            run(["umount", _MOUNT])
+        if _MAPPER.exists():
+            run(["cryptsetup", "close", MAPPER_NAME])
+        yield
 
 
 def partition_disk(disk: Path, start_bytes: int) -> None:
@@ -45,20 +63,12 @@ def format_luks(partition: Path, passphrase: bytes) -> None:
 @contextmanager
 def opened_luks(partition: Path, passphrase: bytes, *, readonly: bool) -> Iterator[Path]:
     """Open the encrypted partition; yields the plain device, and closes it whatever happens."""
-    close_stale()
     flags = ["--readonly"] if readonly else []
     run(["cryptsetup", "open", "--type", "luks2", *flags, "--key-file", "-", partition, MAPPER_NAME], stdin=passphrase)
     try:
-        yield Path("/dev/mapper") / MAPPER_NAME
+        yield _MAPPER
     finally:
         run(["udevadm", "settle", "--timeout=30"], ok=(0, 1))
-        run(["cryptsetup", "close", MAPPER_NAME])
-
-
-def close_stale() -> None:
-    """Close what an interrupted burn left open."""
-    if (Path("/dev/mapper") / MAPPER_NAME).exists():
-        run(["umount", "--all-targets", f"/dev/mapper/{MAPPER_NAME}"], ok=(0, 1, 32))
         run(["cryptsetup", "close", MAPPER_NAME])
 
 
@@ -69,19 +79,20 @@ def make_ext4(device: Path, label: str) -> None:
 
 @contextmanager
 def mounted(device: Path, *, readonly: bool) -> Iterator[Path]:
-    """Mount a file system on a private folder; yields the folder, and unmounts it whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="airgap-medium-", dir="/run") as folder:
-        options = "nosuid,nodev,noexec," + ("ro" if readonly else "rw")
-        run(["mount", "-t", "ext4", "-o", options, device, folder])
-        try:
-            yield Path(folder)
-        finally:
-            run(["umount", folder])
+    """Mount a file system, one at a time; yields the folder, and unmounts it whatever happens."""
+    options = "nosuid,nodev,noexec," + ("ro" if readonly else "rw")
+    run(["mount", "-t", "ext4", "-o", options, device, _MOUNT])
+    try:
+        yield _MOUNT
+    finally:
+        run(["umount", _MOUNT])
 
 
 @contextmanager
 def loop_device(image: Path) -> Iterator[Path]:
-    """An image file as a disk with partitions."""
+    """An image file as a disk with partitions; what a killed run left attached is detached first."""
+    for stale in run(["losetup", "--associated", image, "--noheadings", "--list", "--output", "NAME"]).text.split():
+        run(["losetup", "--detach", stale])
     disk = run(["losetup", "--find", "--show", "--partscan", image]).text
     try:
         yield Path(disk)

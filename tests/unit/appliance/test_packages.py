@@ -26,6 +26,7 @@ def apt(programs: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(packages, "_HOST_SOURCES", (sources / "sources.list", sources / "sources.list.d"))
     monkeypatch.setattr(packages, "set_aside", lambda path: path.unlink())
     monkeypatch.setattr(packages, "POLICY", tmp_path / "policy-rc.d")
+    monkeypatch.setattr(packages, "_DPKG_LOCK", tmp_path / "lock-frontend")
     (tmp_path / "initramfs-tools").mkdir()
     monkeypatch.setattr(packages, "_INITRAMFS", tmp_path / "initramfs-tools/update-initramfs.conf")
     return programs("appliance.packages", answers={"dpkg-query": (0, INSTALLED), "dpkg --compare": (1, "")})
@@ -45,6 +46,13 @@ def test_only_the_missing_are_installed_after_a_look_at_the_plan(apt: Programs) 
         "apt-get install --simulate ufw=0.36 chrony=4.6",
         "apt-get install ufw=0.36 chrony=4.6",
     ]
+
+
+def test_what_a_killed_run_left_is_finished_first(apt: Programs, tmp_path: Path) -> None:
+    (tmp_path / "policy-rc.d").write_text(packages._POLICY_TEXT)
+    packages.install(["ufw=0.36"], [ARCHIVE])
+    assert apt.calls[0].startswith("dpkg --configure -a")
+    assert not (tmp_path / "policy-rc.d").exists()
 
 
 def test_a_dry_run_runs_no_apt(apt: Programs) -> None:

@@ -10,7 +10,8 @@ import pytest
 from bundler.collect.build import build
 from bundler.collect.cache import Cache
 from bundler.manifest.lock import Lock, LockedFile
-from custody.errors import FetchFailed, TargetRefused
+from custody.errors import AlreadyRunning, FetchFailed, IntegrityFailure, TargetRefused
+from custody.lock import alone
 from custody.report import SilentReporter
 from tests.bundles import lock
 
@@ -48,8 +49,27 @@ def test_failed_items_are_named_and_the_next_try_goes_on(tmp_path: Path) -> None
     build(wanted, bundle, cache, PROJECT, SilentReporter())
     assert (bundle / "sealed/data/files/changed").read_bytes() == b"as locked"
     assert (bundle / "sealed/data/ansible/playbooks/install.yml").is_file()
-    with pytest.raises(TargetRefused, match="exists already"):
+
+
+def test_a_finished_build_is_done_and_nothing_else_is_overwritten(tmp_path: Path) -> None:
+    wanted, bundle, cache = with_files(tmp_path, a=b"a"), tmp_path / "bundle", Cache(tmp_path / "cache")
+    first = build(wanted, bundle, cache, PROJECT, SilentReporter())
+    assert build(wanted, bundle, cache, PROJECT, SilentReporter()) == first
+    with pytest.raises(TargetRefused, match=r"found [0-9a-f]{64}"):
+        build(with_files(tmp_path, b=b"b"), bundle, cache, PROJECT, SilentReporter())
+    payload = bundle / "sealed/data/files/a"
+    payload.unlink()
+    payload.write_bytes(b"x")
+    with pytest.raises(IntegrityFailure):
         build(wanted, bundle, cache, PROJECT, SilentReporter())
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TargetRefused, match="something else"):
+        build(wanted, tmp_path / "folder", cache, PROJECT, SilentReporter())
+
+
+def test_two_builds_of_one_bundle_are_refused(tmp_path: Path) -> None:
+    with alone(tmp_path / ".bundle.staging.lock", "somebody"), pytest.raises(AlreadyRunning, match="another build"):
+        build(lock(), tmp_path / "bundle", Cache(tmp_path / "cache"), PROJECT, SilentReporter())
 
 
 def test_a_harmed_cache_is_noticed_and_fetched_again(tmp_path: Path) -> None:
