@@ -45,10 +45,11 @@ def wheel_key(source: LockedSource, tree_sha256: str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def build_wheel(source: LockedSource, tree: Tree, cache: Cache, project: Path, logs: Path) -> tuple[str, str]:
-    """Build a source; its archive and its tools lie in the cache.
+def build_wheel(source: LockedSource, tree: Tree, key: str, cache: Cache, project: Path, logs: Path) -> tuple[str, str]:
+    """Build a source; its archive and its tools lie in the cache. A build that was cut off goes on.
 
     Args:
+        key: as `wheel_key` gives it.
         project: root of this project's source, for a source of that kind.
         logs: folder that keeps the build's log.
 
@@ -59,13 +60,7 @@ def build_wheel(source: LockedSource, tree: Tree, cache: Cache, project: Path, l
         FetchFailed: the build failed, or made something else; the log says more.
     """
     log = logs / f"{source.name}-{source.version}.log"
-    log.unlink(missing_ok=True)
-    with tree.work(source.name) as folder:
-        (folder / "tools").mkdir()
-        for wheel in source.build_requires:
-            shutil.copyfile(cache.path(wheel.sha256), folder / "tools" / wheel.filename)
-        _lay_out(source, folder, cache, project)
-        run(["chown", "-R", "--no-dereference", "nobody:nogroup", folder])
+    with tree.work(source.name, key) as (folder, settled):
         inside = Path("/build") / source.name
         environment = {
             "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
@@ -73,18 +68,16 @@ def build_wheel(source: LockedSource, tree: Tree, cache: Cache, project: Path, l
             **source.flags,
             "PATH": f"{inside}/env/bin:/usr/bin:/bin",
             "PYTHONPATH": f"{inside}/env",
-            # scikit-build-core's folder has a random name otherwise, and it shows in the libraries.
+            # scikit-build-core's folder has a random name otherwise, and it shows in the libraries. Ninja compiles
+            # anew what its log there does not name as finished.
             "SKBUILD_BUILD_DIR": f"{inside}/objects",
         }
-        tools = [f"tools/{wheel.filename}" for wheel in source.build_requires]
-        install = [*_PIP, "install", "--no-index", "--no-deps", "--no-compile", "--target", "env", *tools]
         build = [*_PIP, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", "out", "./source"]
-        unpack = ["tar", "--extract", "--gzip", "--file", "sdist", "--directory", "source", "--strip-components=1"]
         try:
-            if source.kind == "sdist":
-                tree.run([*unpack, "--no-same-owner", "--no-same-permissions"], folder, {}, 600, log)
-            if tools:
-                tree.run(install, folder, {}, 600, log)
+            if not settled:
+                log.unlink(missing_ok=True)
+                _lay_out(source, folder, tree, cache, project, log)
+                tree.settle(folder, key)
             tree.run([*build, "--verbose"], folder, environment, _TIMEOUT_S, log)
         except ProgramFailed as error:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
@@ -92,16 +85,28 @@ def build_wheel(source: LockedSource, tree: Tree, cache: Cache, project: Path, l
         return _take(source, folder / "out", cache)
 
 
-def _lay_out(source: LockedSource, folder: Path, cache: Cache, project: Path) -> None:
-    (folder / "source").mkdir()
+def _lay_out(source: LockedSource, folder: Path, tree: Tree, cache: Cache, project: Path, log: Path) -> None:
+    """Put source and tools into a build's folder."""
+    for name in ("source", "tools"):
+        (folder / name).mkdir()
+    for wheel in source.build_requires:
+        shutil.copyfile(cache.path(wheel.sha256), folder / "tools" / wheel.filename)
     if source.kind == "sdist":
         shutil.copyfile(cache.path(source.sha256), folder / "sdist")
-        return
-    for path in project_files(project):
-        target = folder / "source" / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(project / path, target)
-        target.chmod(file_mode(project / path))
+    else:
+        for path in project_files(project):
+            target = folder / "source" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(project / path, target)
+            target.chmod(file_mode(project / path))
+    run(["chown", "-R", "--no-dereference", "nobody:nogroup", folder])
+    if source.kind == "sdist":
+        unpack = ["tar", "--extract", "--gzip", "--file", "sdist", "--directory", "source", "--strip-components=1"]
+        tree.run([*unpack, "--no-same-owner", "--no-same-permissions"], folder, {}, 600, log)
+    if source.build_requires:
+        tools = [f"tools/{wheel.filename}" for wheel in source.build_requires]
+        tree.run([*_PIP, "install", "--no-index", "--no-deps", "--no-compile", "--target", "env", *tools],
+                 folder, {}, 600, log)  # fmt: skip
 
 
 def _take(source: LockedSource, folder: Path, cache: Cache) -> tuple[str, str]:

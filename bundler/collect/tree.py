@@ -55,25 +55,38 @@ class Tree:
         self._root = root
 
     @contextmanager
-    def work(self, name: str) -> Iterator[Path]:
-        """A fresh folder for one build, seen inside as `WORK / name`; gone afterwards.
+    def work(self, name: str, key: str) -> Iterator[tuple[Path, bool]]:
+        """A folder for one build, seen inside as `WORK / name`.
+
+        It is gone when the build has ended well. One that was cut off leaves it, and a later build with the same key
+        goes on in it, if it was `settle`d.
 
         Args:
             name: a single path component, the same for the same build.
+            key: all that decides what is built, as `compile.wheel_key` has it.
 
         Yields:
-            The folder as the builder sees it.
+            The folder as the builder sees it, and whether an earlier build with this key settled it.
         """
         folder = self._root / WORK.relative_to("/") / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(exist_ok=True)
-        folder.parent.chmod(0o755)  # whatever the builder's umask
-        folder.mkdir()
-        os.chown(folder, _UID, _GID)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder)
+        mark = _mark(folder)
+        settled = folder.is_dir() and mark.is_file() and mark.read_text() == key
+        if not settled:
+            mark.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(exist_ok=True)
+            folder.parent.chmod(0o755)  # whatever the builder's umask
+            folder.mkdir()
+            os.chown(folder, _UID, _GID)
+        yield folder, settled
+        mark.unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+    def settle(self, folder: Path, key: str) -> None:
+        """Note that sources and tools lie whole in a folder that `work` gave."""
+        part = _mark(folder).with_suffix(".part")
+        part.write_text(key)
+        part.replace(_mark(folder))
 
     def run(
         self, argv: Sequence[str], folder: Path, env: Mapping[str, str], timeout_s: float, log: Path | None = None
@@ -102,6 +115,11 @@ class Tree:
             "sh", "-c", 'umask 022; exec "$@"', "sh", *argv,
         ]  # fmt: skip
         return run(command, timeout_s=timeout_s, log=log)
+
+
+def _mark(folder: Path) -> Path:
+    """Beside the folder, where what is built cannot write."""
+    return folder.with_name(f"{folder.name}.settled")
 
 
 def open_tree(lock: Lock, cache: Cache, scratch: Path, reporter: Reporter) -> Tree:

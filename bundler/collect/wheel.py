@@ -182,7 +182,7 @@ def _built(source: LockedSource, lock: Lock, workplace: Workplace) -> tuple[str,
             return cache.path(name).read_text(), digest
         tree = open_tree(lock, cache, workplace.scratch, workplace.reporter)
         workplace.reporter.step(f"build: {source.name} {source.version}")
-        filename, digest = build_wheel(source, tree, cache, workplace.project, workplace.scratch)
+        filename, digest = build_wheel(source, tree, key, cache, workplace.project, workplace.scratch)
         cache.remember(_name_key(key), cache.add(filename.encode()))
         cache.remember(key, digest)
         return filename, digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_work_folder_is_open_to_nobody_whatever_the_umask(tmp_path: Path) -> Non
         pytest.skip("needs root to give a folder to nobody")
     before = os.umask(0o077)
     try:
-        with Tree(tmp_path).work("thing"):
+        with Tree(tmp_path).work("thing", "key"):
             assert (tmp_path / "build").stat().st_mode & 0o777 == 0o755
     finally:
         os.umask(before)
@@ -55,7 +56,26 @@ def test_work_folder_is_fresh_and_gone_afterwards(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     (tmp_path / "build/thing").mkdir(parents=True)
     (tmp_path / "build/thing/left").touch()
-    with tree.work("thing") as folder:
+    with tree.work("thing", "key") as (folder, settled):
         assert list(folder.iterdir()) == []
         assert folder.stat().st_uid == 65534
-    assert not folder.exists()
+        assert not settled
+    assert list((tmp_path / "build").iterdir()) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("was_settled", "key", "kept"), [(True, "1", True), (True, "2", False), (False, "1", False)])
+def test_a_build_that_was_cut_off_goes_on_in_what_was_settled(
+    tmp_path: Path, was_settled: bool, key: str, kept: bool
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a folder to nobody")
+    tree = Tree(tmp_path)
+    with contextlib.suppress(KeyboardInterrupt), tree.work("thing", "1") as (folder, _):
+        (folder / "object").touch()
+        if was_settled:
+            tree.settle(folder, "1")
+        raise KeyboardInterrupt
+    with tree.work("thing", key) as (folder, settled):
+        assert (settled, (folder / "object").exists()) == (kept, kept)
+    assert list((tmp_path / "build").iterdir()) == []
