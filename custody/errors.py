@@ -63,6 +63,12 @@ class RolledBack(IntegrityFailure):
     exit_code = 15
 
 
+class HostKeyRejected(TrustRejected):
+    """A host showed another ssh key than the pinned one, or one that nobody has vouched for."""
+
+    exit_code = 16
+
+
 class OperatorMistake(AirgapError):
     """The input or the order given is wrong; nothing was changed."""
 
