@@ -52,30 +52,13 @@ def run_playbook(
     Raises:
         InstallFailed: a task failed; names it, its last words and the log.
     """
-    content = release / "sealed" / "data" / "ansible"
     home = paths.STATE / "ansible"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     paths.LOGS.mkdir(parents=True, exist_ok=True, mode=0o750)
     extra, log = home / "vars.json", paths.LOGS / "install.log"
-    interpreter = release / "venv" / "bin" / "python"
-    _write(extra, json.dumps({**variables, "ansible_python_interpreter": str(interpreter)}, indent=1))
-    environment = {
-        "HOME": str(home),
-        "PYTHONNOUSERSITE": "1",
-        "PYTHONSAFEPATH": "1",
-        "ANSIBLE_CONFIG": str(content / "playbooks" / "ansible.cfg"),
-        "ANSIBLE_HOME": str(home),
-        "ANSIBLE_LOCAL_TEMP": str(home / "tmp"),
-        "ANSIBLE_REMOTE_TEMP": str(home / "tmp"),
-    }
-    argv: list[str | Path] = [
-        interpreter,
-        "-I",
-        release / "venv" / "bin" / "ansible-playbook",
-        "--inventory",
-        "localhost,",
-    ]
-    argv += ["--connection", "local", "--tags", tag, "--extra-vars", f"@{extra}", content / "playbooks" / name]
+    playbook = release / "sealed" / "data" / "ansible" / "playbooks" / name
+    argv, environment = command_line(release, playbook, extra)
+    _write(extra, json.dumps({**variables, "ansible_python_interpreter": str(argv[0])}, indent=1))
     outcome = Outcome()
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "a") as stream:
 
@@ -84,15 +67,31 @@ def run_playbook(
             stream.flush()
             _follow(line, outcome, reporter)
 
-        status = _run.stream(
-            argv + (["--check"] if check else []), env=environment, on_line=on_line, timeout_s=_TIMEOUT_S
-        )
+        options = ["--tags", tag, *(["--check"] if check else [])]
+        status = _run.stream([*argv, *options], env=environment, on_line=on_line, timeout_s=_TIMEOUT_S)
     if status != 0:
         raise InstallFailed(
             f"{name} ({tag}): task '{outcome.last_task}' failed\n" + "\n".join(outcome.tail[-12:]),
             f"see {log}; mend the cause and run the same command again",
         )
     return outcome
+
+
+def command_line(release: Path, playbook: Path, extra_vars: Path) -> tuple[list[str | Path], dict[str, str]]:
+    """The release's Ansible, a playbook and this host: the arguments, and the whole environment."""
+    home = paths.STATE / "ansible"
+    environment = {
+        "HOME": str(home),
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONSAFEPATH": "1",
+        "ANSIBLE_CONFIG": str(release / "sealed" / "data" / "ansible" / "playbooks" / "ansible.cfg"),
+        "ANSIBLE_HOME": str(home),
+        "ANSIBLE_LOCAL_TEMP": str(home / "tmp"),
+        "ANSIBLE_REMOTE_TEMP": str(home / "tmp"),
+    }
+    programs = release / "venv" / "bin"
+    argv: list[str | Path] = [programs / "python", "-I", programs / "ansible-playbook", "--inventory", "localhost,"]
+    return [*argv, "--connection", "local", "--extra-vars", f"@{extra_vars}", playbook], environment
 
 
 def _follow(line: str, outcome: Outcome, reporter: Reporter) -> None:
