@@ -4,6 +4,9 @@ A file may take its text, or a part of it, from a secret file on the host: the m
 replaced here, so that no secret passes through Ansible's arguments, logs, differences or temporary files. A public file
 (a certificate) is copied from its source in the same way.
 Refuses to write through a symbolic link, and a secret that others than root can read.
+
+A run may be killed after a file is written and before the service that reads it is restarted. So a debt is noted first:
+a file below `/run`, which stays until somebody has brought the change into effect, and which a reboot settles too.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import grp
 import os
 import pwd
 import stat
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +64,12 @@ class Change:
 
 
 def place(
-    files: Sequence[Wanted], folders: Sequence[Folder] = (), absent: Sequence[Path] = (), *, dry_run: bool = False
+    files: Sequence[Wanted],
+    folders: Sequence[Folder] = (),
+    absent: Sequence[Path] = (),
+    *,
+    debt: Path | None = None,
+    dry_run: bool = False,
 ) -> list[Change]:
     """Make folders and files what they shall be and remove what shall be absent.
 
@@ -70,15 +77,19 @@ def place(
         files: absolute paths; a missing parent is made with mode 0755, owned by root.
         folders: made before the files, in this order.
         absent: files and links to remove; a folder is refused.
+        debt: made before the first change; while it is there, it counts as a change.
         dry_run: only say what would change.
 
     Returns:
-        What changed, in order; empty when all was as wanted.
+        What changed, in order; empty when all was as wanted and is in effect.
 
     Raises:
         OperatorMistake: a path is a link or not a regular file, or an owner does not exist.
         SecretRefused: a secret file is missing or readable by others.
     """
+    if debt is not None and not dry_run and place(files, folders, absent, dry_run=True):
+        debt.parent.mkdir(parents=True, exist_ok=True)
+        debt.touch()
     changes = [change for folder in folders if (change := _place_folder(folder, dry_run))]
     changes += [change for file in files if (change := _place_file(file, dry_run))]
     for path in absent:
@@ -89,6 +100,8 @@ def place(
         if not dry_run:
             path.unlink()
         changes.append(Change(path, "removed"))
+    if debt is not None and debt.exists() and not changes:
+        changes.append(Change(debt, "not in effect yet"))
     return changes
 
 
@@ -152,9 +165,10 @@ def _has(found: os.stat_result, ids: tuple[int, int] | None, mode: int) -> bool:
 def _write(wanted: Wanted, data: bytes, ids: tuple[int, int]) -> None:
     try:
         wanted.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        # mkstemp: mode 0600 from the first moment on.
-        descriptor, name = tempfile.mkstemp(prefix=f".{wanted.path.name}.", dir=wanted.path.parent)
-        temporary = Path(name)
+        # One name: what a killed run left is written over by the next. Mode 0600 from the first moment on.
+        temporary = wanted.path.with_name(f".{wanted.path.name}.airgap")
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)

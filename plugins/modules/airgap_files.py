@@ -46,6 +46,11 @@ options:
     type: list
     elements: path
     default: []
+  debt:
+    description:
+      - A file below C(/run) that says that a change is not in effect yet. Made before the first change; while it is
+        there, this reports a change: what a killed run did not get to is done by the next. A handler removes it.
+    type: path
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -88,6 +93,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "dict", "default": [], "options": file},
             "folders": {"type": "list", "elements": "dict", "default": [], "options": folder},
             "absent": {"type": "list", "elements": "path", "default": []},
+            "debt": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -108,6 +114,7 @@ def main() -> None:
             ],
             [Folder(Path(f["path"]), int(f["mode"], 8), f["owner"], f["group"]) for f in given["folders"]],
             [Path(path) for path in given["absent"]],
+            debt=Path(given["debt"]) if given["debt"] else None,
             dry_run=module.check_mode,
         )
     except AirgapError as error:

@@ -89,3 +89,31 @@ def test_place_refuses_a_secret_that_others_can_read(tmp_path: Path) -> None:
         place([wanted(tmp_path / "copy", "@SECRET@", secret=secret)])
     assert "hush-hush" not in str(caught.value)
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_change_stays_due_until_somebody_has_brought_it_into_effect(tmp_path: Path) -> None:
+    debt = tmp_path / "run/debt"
+    assert place([wanted(tmp_path / "a")], debt=debt, dry_run=True)
+    assert not debt.exists()
+    assert [change.what for change in place([wanted(tmp_path / "a")], debt=debt)] == ["written"]
+    # The run was killed before the handler: the next one has the same to do.
+    assert [change.path for change in place([wanted(tmp_path / "a")], debt=debt, dry_run=True)] == [debt]
+    assert [change.path for change in place([wanted(tmp_path / "a")], debt=debt)] == [debt]
+    place([], absent=[debt])
+    assert place([wanted(tmp_path / "a")], debt=debt) == []
+
+
+def test_a_debt_is_noted_before_the_first_change(tmp_path: Path) -> None:
+    debt = tmp_path / "debt"
+    with pytest.raises(OperatorMistake):  # what stops it comes after the note
+        place([Wanted(tmp_path / "a", "", owner="nobody-of-this-name")], debt=debt)
+    assert debt.exists()
+
+
+def test_what_a_killed_run_left_is_written_over(tmp_path: Path) -> None:
+    left = tmp_path / ".a.airgap"
+    left.write_text("half")
+    left.chmod(0o666)
+    place([wanted(tmp_path / "a")])
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "text\n"
