@@ -88,7 +88,7 @@ def make_trust(folder: Path, root: Root, signers: list[PrivateKey]) -> str:
     return fingerprint(root.payload())
 
 
-def make(folder: Path) -> Made:
+def make(folder: Path, payload: dict[str, bytes] | None = None) -> Made:
     """A bundle signed by alice (builder) and bob (approver)."""
     alice, bob = PrivateKey.generate(), PrivateKey.generate()
     persons = (
@@ -98,7 +98,7 @@ def make(folder: Path) -> Made:
     root = Root(1, persons, {"root": 2, "builder": 1, "approver": 1})
     trust = folder / "trust"
     pinned = make_trust(trust, root, [alice, bob])
-    bundle = sealed(folder / "bundle")
+    bundle = sealed(folder / "bundle", payload=payload)
     for key in (alice, bob):
         sign_bundle(bundle, key, trust, SilentReporter())
     return Made(bundle, trust, pinned, alice, bob)
