@@ -3,125 +3,202 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
+from bundler.manifest.form import Form, misfit, text
+from bundler.manifest.models import Name
 from bundler.manifest.strict import Strict, load
 
-HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+#: A wider network is a mistake: two halves of the address space are the whole.
+_WIDEST_PREFIX = 8
+
+HostName = Annotated[str, text(_LABEL, "a host name of one label: lower-case letters, digits and -")]
 DomainName = Annotated[
-    str, StringConstraints(max_length=253, pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}$")
+    str, text(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*{_LABEL}", "a domain name in lower case, like appliance.site.example")
 ]
-Mac = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")]
-Serial = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Mac = Annotated[
+    str,
+    text(
+        "(?!(?:00:){5}00)[0-9a-f][02468ace](?::[0-9a-f]{2}){5}",
+        'the MAC address of one card, lower case and in quotes, like "52:54:00:a1:00:01"',
+    ),
+]
+Serial = Annotated[
+    str, text("[A-Za-z0-9._-]{1,64}", "a serial of letters, digits and ._-, in quotes if all are digits")
+]
+#: The kinds of `preflight.waysout`, and the host's own names.
+WayOutName = text(
+    r"(bluetooth|bmc|card|containers|forwarding|modem|usb-network|virtual|wireless):[A-Za-z0-9._:@-]{1,32}",
+    "the name of a way out, like bmc:ipmi",
+)
+Reason = text(r"[^\x00-\x1f\x7f]{8,200}", "a reason of 8 to 200 characters on one line")
 
 
 def _absolute(path: Path) -> Path:
-    if not path.is_absolute() or not all(c.isalnum() or c in "/._-" for c in str(path)):
-        raise ValueError("expected an absolute path of letters, digits and ._-")
+    if not re.fullmatch("/[A-Za-z0-9/._-]+", str(path)) or ".." in path.parts:
+        raise ValueError("not absolute")
     return path
 
 
-def _address(text: str) -> str:
-    if "/" not in text:
-        raise ValueError("expected an address with its prefix length, like 10.0.2.15/24")
-    return str(ipaddress.ip_interface(text))
+def _address(value: str) -> str:
+    address = ipaddress.ip_address(value)
+    if address.is_multicast or address.is_loopback or address.is_unspecified or "%" in value:
+        raise ValueError("not one machine's")
+    return str(address)
 
 
-def _network(text: str) -> str:
-    network = ipaddress.ip_network(text)
-    if network.prefixlen == 0:
-        raise ValueError("a management network cannot be the whole address space")
+def _interface(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f:.]+/\d+", value):
+        raise ValueError("no prefix length")
+    interface = ipaddress.ip_interface(value)
+    _address(str(interface.ip))
+    whole = interface.network
+    if whole.num_addresses > 2 and interface.ip in (whole.network_address, whole.broadcast_address):
+        raise ValueError("the network's own address")
+    return str(interface)
+
+
+def _network(value: str) -> str:
+    network = ipaddress.ip_network(value)
+    if network.prefixlen < _WIDEST_PREFIX or not re.fullmatch(r"[0-9a-f:.]+(/\d+)?", value):
+        raise ValueError("too wide")
     return str(network)
 
 
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-InterfaceAddress = Annotated[str, AfterValidator(_address)]
-Network = Annotated[str, AfterValidator(_network)]
-Address = Annotated[str, AfterValidator(lambda text: str(ipaddress.ip_address(text)))]
+AbsolutePath = Annotated[Path, Form("an absolute path of letters, digits and /._-, without ..", _absolute)]
+#: As above; somebody may have written the secret itself.
+SecretPath = Annotated[
+    Path, Form("the absolute path of a file with the secret, never the secret itself", _absolute, secret=True)
+]
+InterfaceAddress = Annotated[
+    str, Form("an address of one machine with its prefix length, like 10.0.2.15/24", _interface)
+]
+Network = Annotated[
+    str, Form(f"a network without host bits, of /{_WIDEST_PREFIX} or smaller, like 10.0.2.0/24", _network)
+]
+Address = Annotated[str, Form("the IP address of one machine, like 10.0.2.2", _address)]
 
 
 class SecretReference(Strict):
     """Where a secret lies; never the secret itself."""
 
-    file: Annotated[AbsolutePath, Field(description="root's, mode 0600, best on a tmpfs below /run")]
+    file: Annotated[SecretPath, Field(description="root's, mode 0600, best on a tmpfs below /run")]
 
 
 class Host(Strict):
     """The machine."""
 
-    name: HostName
+    name: Annotated[HostName, Field(description="what the host calls itself")]
 
 
 class Management(Strict):
     """A network whose machines may reach ssh and 443."""
 
-    network: Network
+    network: Annotated[Network, Field(description="may reach ssh and 443")]
     via: Annotated[Address | None, Field(description="next hop; without it the network must be on the link")] = None
 
 
 class Interface(Strict):
     """The one network card in use."""
 
-    interface_mac: Mac
-    addresses: Annotated[tuple[InterfaceAddress, ...], Field(min_length=1)]
-    management: Annotated[tuple[Management, ...], Field(min_length=1)]
+    interface_mac: Annotated[Mac, Field(description="the card, as `ip link` shows it")]
+    addresses: Annotated[tuple[InterfaceAddress, ...], Field(min_length=1, description="static; no gateway is set")]
+    management: Annotated[
+        tuple[Management, ...], Field(min_length=1, description="who may reach the appliance, and nobody else")
+    ]
 
     @model_validator(mode="after")
     def _networks_are_reachable(self) -> Interface:
-        links = [ipaddress.ip_interface(address).network for address in self.addresses]
-        for entry in self.management:
+        interfaces = [ipaddress.ip_interface(address) for address in self.addresses]
+        links = ", ".join(str(interface.network) for interface in interfaces)
+        for number, entry in enumerate(self.management):
             network = ipaddress.ip_network(entry.network)
             if entry.via is None:
-                if not any(network.version == link.version and network.subnet_of(link) for link in links):  # type: ignore[arg-type]
-                    raise ValueError(f"management network {network} is on no link of the host: give its `via`")
-            elif not any(ipaddress.ip_address(entry.via) in link for link in links):
-                raise ValueError(f"via {entry.via} is on no link of the host")
+                if not any(_contains(interface.network, network) for interface in interfaces):
+                    expected = f"a network on a link of the host ({links}), or `via` a router there"
+                    raise misfit(expected, entry.network, "management", number, "network")
+                continue
+            router = ipaddress.ip_network(entry.via)
+            on_link = any(_contains(interface.network, router) for interface in interfaces)
+            if not on_link or any(interface.ip == router.network_address for interface in interfaces):
+                expected = f"another machine's address on a link of the host ({links})"
+                raise misfit(expected, entry.via, "management", number, "via")
         return self
+
+
+def _contains(
+    outer: ipaddress.IPv4Network | ipaddress.IPv6Network, inner: ipaddress.IPv4Network | ipaddress.IPv6Network
+) -> bool:
+    if isinstance(outer, ipaddress.IPv4Network) and isinstance(inner, ipaddress.IPv4Network):
+        return inner.subnet_of(outer)
+    if isinstance(outer, ipaddress.IPv6Network) and isinstance(inner, ipaddress.IPv6Network):
+        return inner.subnet_of(outer)
+    return False
 
 
 class Time(Strict):
     """The clock's sources; none means the host's own clock alone."""
 
-    sources: tuple[Address, ...] = ()
+    sources: Annotated[tuple[Address, ...], Field(description="addresses of NTP servers")] = ()
 
 
 class Storage(Strict):
     """The encrypted data volume."""
 
-    data_disk_serial: Serial
-    passphrase: SecretReference
+    data_disk_serial: Annotated[Serial, Field(description="as `lsblk -o PATH,SERIAL` shows it")]
+    passphrase: Annotated[SecretReference, Field(description="opens the data volume; at least 15 characters")]
 
 
 class Tls(Strict):
     """The server certificate, of the site's own CA."""
 
-    server_name: DomainName
+    server_name: Annotated[DomainName, Field(description="what clients call the appliance; stands in the certificate")]
     certificate: Annotated[AbsolutePath, Field(description="PEM: server certificate, then intermediates")]
-    key: SecretReference
+    key: Annotated[SecretReference, Field(description="PEM: the certificate's private key")]
 
 
 class Service(Strict):
     """What is served, to whom."""
 
-    model: Annotated[str, Field(description="name of a model of the bundle")]
-    api_key: SecretReference
+    model: Annotated[Name, Field(description="name of a model of the bundle")]
+    api_key: Annotated[SecretReference, Field(description="what clients send; one line")]
+
+
+class Acceptance(Strict):
+    """A way out of the host that the site knows of and keeps."""
+
+    what: Annotated[str, WayOutName, Field(description="its name, as preflight prints it")]
+    reason: Annotated[str, Reason, Field(description="why, for auditors; preflight repeats it")]
 
 
 class Site(Strict):
     """A whole site file."""
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], Field(description="of this page")]
     host: Host
     network: Interface
     time: Time = Time()
     storage: Storage
     tls: Tls
     service: Service
+    accept: Annotated[
+        tuple[Acceptance, ...], Field(description="other ways out that preflight finds and the site accepts")
+    ] = ()
+
+    @model_validator(mode="after")
+    def _acceptances_are_unique(self) -> Site:
+        names = [entry.what for entry in self.accept]
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise misfit("every way out named once", f"{name!r} again", "accept", place, "what")
+        return self
 
 
 def load_site(file: Path) -> Site:
     """Read a site file; see `strict.load` for the errors."""
-    return load(file, Site)
+    return load(file, Site, "docs/reference/site-file.md names every field")

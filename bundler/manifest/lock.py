@@ -10,34 +10,43 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, model_validator
 
-from bundler.manifest.models import BundleHeader, Count, Name, PackageName, Sha256
-from bundler.manifest.strict import Strict, validate
-from custody.errors import InputInvalid
+from bundler.manifest.form import misfit, text
+from bundler.manifest.gpu import LockedGpu
+from bundler.manifest.models import ArchiveName, BundleHeader, Count, Flags, Line, Name, PackageName, Sha256
+from bundler.manifest.parse import read_file
+from bundler.manifest.strict import Strict, load_json
 
 #: A lock of 10,000 packages is about 5 MB.
 MAX_BYTES = 64 << 20
+_HINT = "make it anew with: airgap lock MANIFEST"
 
 #: Below a folder, as the bundle's paths are written: a lock cannot point anywhere else.
 _COMPONENT = "[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*"
-RelativePath = Annotated[str, StringConstraints(pattern=f"^(?:{_COMPONENT}/)*{_COMPONENT}$")]
-FileName = Annotated[str, StringConstraints(pattern=f"^{_COMPONENT}$")]
+RelativePath = Annotated[
+    str, text(f"(?:{_COMPONENT}/)*{_COMPONENT}", "a relative path without .., of letters, digits and ._+~%@=-")
+]
+FileName = Annotated[str, text(_COMPONENT, "a file name of letters, digits and ._+~%@=-")]
 #: Normalised, as requirements and folders are named after them (PyPA: names, version specifiers).
-ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$")]
-ProjectVersion = Annotated[str, StringConstraints(pattern=r"^[0-9][A-Za-z0-9.!+]*$")]
+ProjectName = Annotated[str, text("[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", "a normalised project name")]
+ProjectVersion = Annotated[str, text("[0-9][A-Za-z0-9.!+]*", "a version, like 0.3.36")]
+DebVersion = Annotated[str, text("[0-9][A-Za-z0-9.+~:-]*", "a Debian version, like 1:2.41-5")]
+Origin = Annotated[str, text("https?://[!-~]+|/.*", "an http or https URL, or an absolute path")]
+#: From 1980, where zip archives begin, to 2242.
+Epoch = Annotated[int, Field(ge=315532800, le=2**33, description="seconds since 1970; the newest InRelease's Date")]
 
 
 class LockedTarget(Strict):
     """The target, with the digest of the dpkg status that packages were solved against."""
 
-    distribution: str
-    release: str
-    architecture: str
-    python: str
-    glibc: str
-    kernel: str
-    driver: str | None
+    distribution: Name
+    release: Name
+    architecture: Name
+    python: Line
+    glibc: Line
+    kernel: Line
+    driver: Line | None
     dpkg_status_sha256: Sha256
 
 
@@ -47,7 +56,7 @@ class LockedIndex(Strict):
     `path` is relative to the archive (`dists/trixie/InRelease`).
     """
 
-    archive: str
+    archive: ArchiveName
     path: RelativePath
     size_bytes: Count
     sha256: Sha256
@@ -57,9 +66,9 @@ class LockedDeb(Strict):
     """A distribution package; `path` is relative to the archive (`pool/main/...`)."""
 
     package: PackageName
-    version: str
-    architecture: str
-    archive: str
+    version: DebVersion
+    architecture: Name
+    archive: ArchiveName
     path: RelativePath
     size_bytes: Count
     sha256: Sha256
@@ -75,7 +84,7 @@ class LockedWheel(Strict):
     name: ProjectName
     version: ProjectVersion
     filename: FileName
-    url: str
+    url: Origin
     size_bytes: Count
     sha256: Sha256
     environments: Annotated[tuple[Name, ...], Field(description="empty for what only builds others")] = ()
@@ -90,11 +99,11 @@ class LockedSource(Strict):
     name: ProjectName
     version: ProjectVersion
     kind: Literal["sdist", "project"]
-    filename: Annotated[str, StringConstraints(pattern=f"^(?:{_COMPONENT})?$")]
-    url: str
+    filename: FileName | Literal[""]
+    url: Origin | Literal[""]
     size_bytes: Count
     sha256: Sha256
-    flags: dict[str, str]
+    flags: Flags
     build_requires: tuple[LockedWheel, ...]
     environments: tuple[Name, ...]
 
@@ -102,25 +111,26 @@ class LockedSource(Strict):
 class LockedModel(Strict):
     """A model: digest, origin, and what its GGUF header says."""
 
-    name: str
-    filename: str
-    origin: str
+    name: Name
+    filename: FileName
+    origin: Origin
     size_bytes: Count
     sha256: Sha256
-    license: str
-    label: str
-    architecture: str
+    license: Line
+    label: Name
+    architecture: Line
     context_tokens: Count
-    quantization: str
-    tokenizer: str
+    kv_bytes_per_token: Annotated[Count, Field(description="keys and values that the engine keeps, at 16 bits each")]
+    quantization: Line
+    tokenizer: Line
     chat_template_sha256: Sha256 | None
 
 
 class LockedFile(Strict):
     """A plain file of the site."""
 
-    name: str
-    origin: str
+    name: FileName
+    origin: Origin
     size_bytes: Count
     sha256: Sha256
 
@@ -132,7 +142,8 @@ class Lock(Strict):
     manifest_sha256: Sha256
     bundle: BundleHeader
     target: LockedTarget
-    source_date_epoch: Annotated[Count, Field(description="seconds since 1970; the newest InRelease's Date")]
+    gpu: LockedGpu | None = None
+    source_date_epoch: Epoch
     tree_sha256: Annotated[Sha256, Field(description="over name, version and digest of the tree's packages")]
     indexes: tuple[LockedIndex, ...]
     debs: tuple[LockedDeb, ...]
@@ -141,15 +152,27 @@ class Lock(Strict):
     models: tuple[LockedModel, ...]
     files: tuple[LockedFile, ...]
 
+    @model_validator(mode="after")
+    def _places_are_unique(self) -> Lock:
+        places: dict[str, tuple[str, ...]] = {
+            "indexes": tuple(f"{index.archive}/{index.path}" for index in self.indexes),
+            "debs": tuple(f"{deb.archive}/{deb.path}" for deb in self.debs),
+            "wheels": tuple(wheel.filename for wheel in self.wheels),
+            "models": tuple(model.filename for model in self.models),
+            "files": tuple(file.name for file in self.files),
+        }
+        for kind, names in places.items():
+            seen: set[str] = set()
+            for number, name in enumerate(names):
+                if name.casefold() in seen:
+                    raise misfit("a place of its own in the bundle", f"{name} a second time", kind, number)
+                seen.add(name.casefold())
+        return self
+
 
 def load_lock(file: Path) -> Lock:
-    """Read a lock; see `parse_lock` for the errors."""
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputInvalid(f"{file}: {error.strerror}", "make it with: airgap lock MANIFEST") from error
-    return parse_lock(data, file)
+    """Read a lock; see `strict.load` for the errors."""
+    return parse_lock(read_file(file, MAX_BYTES, _HINT), file)
 
 
 def parse_lock(data: bytes, file: Path) -> Lock:
@@ -159,15 +182,9 @@ def parse_lock(data: bytes, file: Path) -> Lock:
         file: what to call it in an error.
 
     Raises:
-        InputInvalid: too large, not JSON, duplicate keys, or not what `Lock` asks for.
+        InputInvalid: not JSON, duplicate keys, or not what `Lock` asks for.
     """
-    if len(data) > MAX_BYTES:
-        raise InputInvalid(f"{file}: more than {MAX_BYTES} bytes", "is this a lock?")
-    try:
-        content = json.loads(data, object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise InputInvalid(f"{file}: not a lock: {error}", "make it anew with: airgap lock MANIFEST") from error
-    return validate(content, Lock, file)
+    return load_json(data, Lock, file, _HINT)
 
 
 def dump_lock(lock: Lock) -> bytes:
@@ -183,11 +200,3 @@ def save_lock(lock: Lock, file: Path) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     part.replace(file)
-
-
-def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} appears twice")
-    return result

@@ -9,15 +9,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
+from bundler.manifest.form import LARGEST, misfit, text
+from bundler.manifest.gpu import Gpu
 from bundler.manifest.strict import Strict, load
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-#: JSON numbers are exact up to here (RFC 8785, I-JSON).
-Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Name = Annotated[str, text("[a-z0-9][a-z0-9._-]{0,62}", "a name of lower-case letters, digits and ._-")]
+PackageName = Annotated[str, text("[a-z0-9][a-z0-9+.-]+", "a package name")]
+Sha256 = Annotated[str, text("[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Line = Annotated[str, text(".+", "text, not empty")]
+ArchiveName = Literal["debian", "debian-security"]
+#: PEP 508 without addresses: where packages come from is the builder's business, and options are no requirements.
+Requirement = Annotated[
+    str,
+    text(
+        r"[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9._, -]*\])? *(?:[<>=!~][<>=!~0-9A-Za-z.*+, -]*)?(?:;[^@\\]*)?",
+        "a requirement, like llama-cpp-python[server]==0.3.36",
+    ),
+]
+Source = Annotated[str, text(r"https://[!-~]+|(?!-)(?!.*://).+", "an https URL, or a path relative to the manifest")]
+Flags = dict[
+    Annotated[str, text("[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")],
+    str,
+]
 
 #: What each release brings: interpreter and C library. Source: packages python3-defaults and glibc.
 RELEASES = {"trixie": {"python": "3.13", "glibc": "2.41"}, "bookworm": {"python": "3.11", "glibc": "2.36"}}
@@ -26,45 +42,57 @@ RELEASES = {"trixie": {"python": "3.13", "glibc": "2.41"}, "bookworm": {"python"
 class BundleHeader(Strict):
     """Identity of the bundle."""
 
-    name: Name
-    channel: Name
-    version: Annotated[int, Field(ge=1, le=2**53 - 1, description="only ever grows within a channel")]
-    security_epoch: Annotated[int, Field(ge=1, le=2**53 - 1)] = 1
-    digest: Literal["sha256"] = "sha256"
+    name: Annotated[Name, Field(description="names the bundle's folder together with the version")]
+    channel: Annotated[Name, Field(description="a host accepts newer versions of its own channel only")]
+    version: Annotated[int, Field(ge=1, le=LARGEST, description="only ever grows within a channel")]
+    security_epoch: Annotated[int, Field(ge=1, le=LARGEST, description="a host refuses an older one for good")] = 1
+    digest: Annotated[Literal["sha256"], Field(description="digest of files and leaves")] = "sha256"
 
 
 class Target(Strict):
     """The host that the bundle is for, described once."""
 
     distribution: Literal["debian"]
-    release: Literal["trixie", "bookworm"]
+    release: Annotated[Literal["trixie", "bookworm"], Field(description="code name: Debian 13 or 12")]
     architecture: Literal["amd64"]
-    python: Annotated[str, StringConstraints(pattern=r"^3\.\d+$")]
-    kernel: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")]
-    driver: str | None = None
-    dpkg_status: Annotated[Path, Field(description="packages that the host has; relative to the manifest")]
+    python: Annotated[
+        str,
+        text(r"3\.\d{1,3}", 'a Python version in quotes, like "3.13"'),
+        Field(description="what the release brings"),
+    ]
+    kernel: Annotated[
+        str,
+        text(r"\d{1,3}\.\d{1,3}", 'a kernel series in quotes, like "6.12"'),
+        Field(description="series of the kernel that the host runs"),
+    ]
+    dpkg_status: Annotated[
+        Path, Field(description="packages that the host has already: a dpkg status file, relative to the manifest")
+    ]
 
     @model_validator(mode="after")
     def _python_is_the_release_s(self) -> Target:
         brings = RELEASES[self.release]["python"]
         if self.python != brings:
-            raise ValueError(f"{self.release} brings Python {brings}, not {self.python}")
+            raise misfit(f"{brings}, which {self.release} brings", self.python, "python")
         return self
 
 
 class Archive(Strict):
     """A distribution archive, named; where it is fetched from is the builder's business."""
 
-    name: Literal["debian", "debian-security"]
-    suites: Annotated[tuple[Name, ...], Field(min_length=1)]
-    components: Annotated[tuple[Name, ...], Field(min_length=1)] = ("main",)
+    name: ArchiveName
+    suites: Annotated[tuple[Name, ...], Field(min_length=1, description="like trixie, trixie-updates")]
+    components: Annotated[tuple[Name, ...], Field(min_length=1, description="like main, non-free")] = ("main",)
 
 
 class Apt(Strict):
     """Distribution packages."""
 
     archives: Annotated[tuple[Archive, ...], Field(min_length=1)]
-    packages: Annotated[tuple[PackageName, ...], Field(description="installed on the appliance")]
+    packages: Annotated[
+        tuple[PackageName, ...],
+        Field(description="installed on the appliance; apt solves their closure against `target.dpkg_status`"),
+    ]
     bootstrap: Annotated[
         tuple[PackageName, ...], Field(description="also on partition 1: what opening the medium needs")
     ] = ("openssl", "cryptsetup-bin", "python3", "python3-venv")
@@ -73,15 +101,23 @@ class Apt(Strict):
 class SourceBuild(Strict):
     """How a source distribution becomes a wheel, in a tree of the target release."""
 
-    flags: dict[str, str] = Field(default_factory=dict)
+    flags: Annotated[Flags, Field(description="environment of the build")] = Field(default_factory=dict)
     packages: Annotated[tuple[PackageName, ...], Field(description="added to the build tree")] = ()
 
 
 class Wheels(Strict):
     """Python packages: one locked set for each virtual environment of the appliance."""
 
-    environments: Annotated[dict[Name, tuple[str, ...]], Field(min_length=1)]
-    build: dict[str, SourceBuild] = Field(default_factory=dict, description="sources that may be compiled, by name")
+    environments: Annotated[
+        dict[Name, tuple[Requirement, ...]],
+        Field(
+            min_length=1,
+            description="requirements by environment; `control` also gets this project, `engine` runs the model",
+        ),
+    ]
+    build: dict[Name, SourceBuild] = Field(
+        default_factory=dict, description="sources that may be compiled, by name; all else must be wheels"
+    )
     build_packages: Annotated[tuple[PackageName, ...], Field(description="the build tree's compilers")] = (
         "build-essential",
         "cmake",
@@ -94,41 +130,62 @@ class Wheels(Strict):
 class ModelItem(Strict):
     """Weights in one GGUF file."""
 
-    name: Name
-    source: Annotated[str, Field(description="https URL, or a path relative to the manifest")]
-    sha256: Sha256
-    license: str
-    label: Name = "general"
+    name: Annotated[Name, Field(description="what clients ask for; also the file's name on the appliance")]
+    source: Source
+    sha256: Annotated[Sha256, Field(description="of the GGUF file; what comes is compared with it")]
+    license: Annotated[Line, Field(description="SPDX identifier, or words")]
+    label: Annotated[Name, Field(description="who may use it, for the policy")] = "general"
 
 
 class FileItem(Strict):
     """Any other file that the site wants carried."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$")]
-    source: str
-    sha256: Sha256
+    name: Annotated[
+        str,
+        text("[A-Za-z0-9][A-Za-z0-9._-]{0,126}", "a file name of letters, digits and ._-"),
+        Field(description="its name below `data/files/`"),
+    ]
+    source: Source
+    sha256: Annotated[Sha256, Field(description="of the file; what comes is compared with it")]
 
 
 class Manifest(Strict):
     """A whole manifest file."""
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], Field(description="of this page")]
     bundle: BundleHeader
     target: Target
+    gpu: Annotated[Gpu | None, Field(description="NVIDIA GPUs; without it the engine computes on the processor")] = None
     apt: Apt
     wheels: Wheels
-    models: tuple[ModelItem, ...] = ()
-    files: tuple[FileItem, ...] = ()
+    models: Annotated[tuple[ModelItem, ...], Field(description="weights that the engine serves")] = ()
+    files: Annotated[tuple[FileItem, ...], Field(description="further files of the site")] = ()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Manifest:
-        for kind, items in (("models", self.models), ("files", self.files)):
-            names = [item.name for item in items]
-            if len(set(names)) != len(names):
-                raise ValueError(f"{kind}: two entries have one name")
+        for kind, names in (("models", [m.name for m in self.models]), ("files", [f.name for f in self.files])):
+            seen: set[str] = set()
+            for number, name in enumerate(names):
+                if name.casefold() in seen:
+                    raise misfit("a name of its own", f"{name} a second time", kind, number, "name")
+                seen.add(name.casefold())
+        return self
+
+    @model_validator(mode="after")
+    def _gpu_fits_the_rest(self) -> Manifest:
+        if self.gpu is None:
+            return self
+        if not self.gpu.kernel.startswith(f"{self.target.kernel}."):
+            raise misfit(f"a kernel of the series {self.target.kernel}", self.gpu.kernel, "gpu", "kernel")
+        for name, build in self.wheels.build.items():
+            if others := self.gpu.other_architectures(build.flags.values()):
+                raise misfit(
+                    f"CMAKE_CUDA_ARCHITECTURES={self.gpu.sm}-real, as gpu.sm says", ", ".join(others),
+                    "wheels", "build", name, "flags",
+                )  # fmt: skip
         return self
 
 
 def load_manifest(file: Path) -> Manifest:
     """Read a manifest; see `strict.load` for the errors."""
-    return load(file, Manifest)
+    return load(file, Manifest, "docs/reference/manifest.md names every field")

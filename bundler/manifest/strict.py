@@ -1,22 +1,24 @@
-"""YAML that means one thing: strict loading, and errors that cite file, line and field.
-
-Refuses duplicate keys, anchors and aliases (an alias bomb is small on disk and huge in memory), files over
-1 MiB, and anything that the model does not name.
-"""
+"""Strict models of what people write, and errors that cite file, line and field."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bundler.manifest import form, parse
+from bundler.manifest.parse import Lines, Location
 from custody.errors import InputInvalid
 
 #: Larger than any hand-written file, small enough to parse at once.
 MAX_BYTES = 1 << 20
+_WORD = re.compile(r"[A-Za-z0-9_.+-]{1,60}")
 
 
 class Strict(BaseModel):
@@ -26,99 +28,117 @@ class Strict(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
-Location = tuple[str | int, ...]
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and aliases and keeps the line of every field."""
+@dataclass(frozen=True)
+class _Fault:
+    """One thing that is wrong, and where."""
 
-    lines: dict[Location, int]
-
-
-def _construct(loader: _Loader, node: yaml.Node, path: Location, file: Path) -> Any:
-    loader.lines[path] = _line(node)
-    if isinstance(node, yaml.MappingNode):
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = _line(key_node)
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                raise InputInvalid(f"{file}:{line}: a key must be plain text", "quote the key")
-            key = key_node.value
-            if key in result:
-                raise InputInvalid(
-                    f"{file}:{line}: {dotted((*path, key))}: the key appears twice", "keep one of the two"
-                )
-            result[key] = _construct(loader, value_node, (*path, key), file)
-            loader.lines[(*path, key)] = line
-        return result
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(loader, child, (*path, i), file) for i, child in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+    at: Location
+    expected: str
+    found: str
+    hint: str = ""
 
 
-def _line(at: yaml.Node | yaml.Event) -> int:
-    return at.start_mark.line + 1 if at.start_mark else 1
-
-
-def dotted(path: Location) -> str:
-    """`("models", 0, "name")` as `models[0].name`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def load(file: Path, model: type[Model]) -> Model:
+def load(file: Path, model: type[Model], hint: str) -> Model:
     """Read a YAML file into a model.
+
+    Args:
+        hint: where to read on, for faults that have no better one.
 
     Raises:
         InputInvalid: unreadable, too large, not YAML, or not what the model asks for; every field at fault is
-            listed as `file:line: field: what is wrong`.
+            listed as `file:line: field: expected this, found that`.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputInvalid(f"{file}: {error.strerror}", "check the path") from error
-    if len(data) > MAX_BYTES:
-        raise InputInvalid(f"{file}: {len(data)} bytes, at most {MAX_BYTES} expected", "is this the right file?")
-    try:
-        loader = _Loader(data.decode())
-        loader.lines = {}
-        for event in yaml.parse(data.decode(), Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                line = _line(event)
-                raise InputInvalid(f"{file}:{line}: aliases (*name) are not allowed", "write the value out")
-        node = loader.get_single_node()
-        if node is None:
-            raise InputInvalid(f"{file}: empty", "start from an example under manifests/")
-        content = _construct(loader, node, (), file)
-    except UnicodeDecodeError as error:
-        raise InputInvalid(f"{file}: not UTF-8 text (byte {error.start})", "save it as UTF-8") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        place = f":{where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise InputInvalid(f"{file}{place}: not YAML: {problem}", "check indentation and quotes") from error
-    return validate(content, model, file, loader.lines)
+    content, lines = parse.parse_yaml(parse.decode(parse.read_file(file, MAX_BYTES, hint), file, hint), file)
+    return validate(content, model, file, hint, lines)
 
 
-def validate(content: Any, model: type[Model], file: Path, lines: dict[Location, int] | None = None) -> Model:
+def load_json(data: bytes, model: type[Model], file: Path, hint: str) -> Model:
+    """Read JSON into a model; errors as `load`."""
+    text = parse.decode(data, file, hint)
+    content = parse.parse_json(text, file, hint)
+    try:
+        return validate(content, model, file, hint)
+    except InputInvalid:
+        lines = parse.json_lines(text)  # slow: only for an error
+    return validate(content, model, file, hint, lines)
+
+
+def validate(content: Any, model: type[Model], file: Path, hint: str = "", lines: Lines | None = None) -> Model:
     """Check parsed content against a model; see `load` for the errors."""
-    try:
-        # Through JSON rules, so that text may become a path or an address though the models are strict.
-        return model.model_validate_json(_as_json(content, file))
-    except ValidationError as error:
-        complaints = []
-        for fault in error.errors(include_url=False, include_input=False):
-            location = tuple(fault["loc"])
-            place = next((location[:n] for n in range(len(location), -1, -1) if location[:n] in (lines or {})), ())
-            line = f":{lines[place]}" if lines and place in lines else ""
-            complaints.append(f"{file}{line}: {dotted(location) or 'file'}: {fault['msg']}")
-        raise InputInvalid("\n".join(complaints), "docs/reference names every field") from error
+    faults = list(_oddities(content, (), model))
+    if not faults:
+        try:
+            # Through JSON rules, so that text may become a path or an address though the models are strict.
+            return model.model_validate_json(json.dumps(content))
+        except ValidationError as error:
+            faults = _faults(error, model)
+    complaints = [_place(file, fault.at, lines) + f"expected {fault.expected}, found {fault.found}" for fault in faults]
+    hints = {fault.hint or hint for fault in faults}
+    raise InputInvalid("\n".join(complaints), hints.pop() if len(hints) == 1 else hint)
 
 
-def _as_json(content: Any, file: Path) -> str:
-    try:
-        return json.dumps(content, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputInvalid(f"{file}: {error}", "quote dates and special numbers") from error
+def dotted(path: Location) -> str:
+    """`("models", 0, "name")` as `models[0].name`; what is no plain word is quoted."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if _WORD.fullmatch(part) else form.found(part)
+            text += f".{name}" if text else name
+    return text
+
+
+def _oddities(content: Any, at: Location, annotation: Any) -> Iterator[_Fault]:
+    """What no field may hold."""
+    if isinstance(content, parse.Odd):
+        own = form.words(annotation) if annotation is not None else "a known field"
+        yield _Fault(at, content.expected or own, content.found, content.hint)
+    elif len(at) > parse.MAX_DEPTH:
+        yield _Fault(at[:2], f"at most {parse.MAX_DEPTH} levels", "more")
+    elif isinstance(content, str) and (odd := parse.unseen(content)):
+        yield _Fault(at, "one line of visible text", odd, "take the character out; fold long lines with >-")
+    elif isinstance(content, list | dict):
+        for part, value in content.items() if isinstance(content, dict) else enumerate(content):
+            inner = None if annotation is None else form.member(annotation, part)
+            yield from _oddities(value, (*at, part), inner)
+
+
+def _faults(error: ValidationError, model: type[BaseModel]) -> list[_Fault]:
+    """What pydantic found, in words; a misspelled field is one fault, not an unknown and a missing one."""
+    faults: list[_Fault] = []
+    guessed: set[Location] = set()
+    for fault in error.errors(include_url=False):
+        at, context = tuple(fault["loc"]), fault.get("ctx", {})
+        of_key = bool(at) and at[-1] == "[key]"
+        if of_key:
+            at = at[:-1]
+        wanted: Any = model
+        for part in at[:-1]:
+            wanted = None if wanted is None else form.member(wanted, part)
+        parent = wanted
+        if at and wanted is not None:
+            wanted = form.key_of(wanted) if of_key else form.member(wanted, at[-1])
+        if fault["type"] == "misfit":
+            faults.append(_Fault((*at, *context["at"]), context["expected"], context["found"]))
+        elif fault["type"] == "extra_forbidden":
+            owner = form.model_of(parent)
+            names = list(owner.model_fields) if owner else []
+            near = get_close_matches(str(at[-1]), names, 1)
+            guessed.update((*at[:-1], name) for name in near)
+            hint = f"did you mean {near[0]}?" if near else ""
+            faults.append(_Fault(at, f"one of {', '.join(names)}", "an unknown field", hint))
+        else:
+            expected = form.words(wanted) if wanted is not None else fault["msg"]
+            value = None if fault["type"] == "missing" else at[-1] if of_key else fault["input"]
+            hide = wanted is None or form.is_secret(wanted) or form.is_compound(wanted)
+            faults.append(_Fault(at, expected, form.kind_of(value) if hide else form.found(value)))
+    return [fault for fault in faults if fault.found != "nothing" or fault.at not in guessed]
+
+
+def _place(file: Path, at: Location, lines: Lines | None) -> str:
+    nearest = next((at[:n] for n in range(len(at), -1, -1) if at[:n] in (lines or {})), None)
+    line = f":{lines[nearest]}" if lines and nearest is not None else ""
+    return f"{file}{line}: {dotted(at)}: " if at else f"{file}{line}: "

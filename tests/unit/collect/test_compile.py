@@ -14,10 +14,13 @@ from bundler.manifest.lock import LockedSource, LockedWheel
 from .conftest import wheel_bytes
 
 SOURCE = LockedSource(
-    name="thing", version="1.0", kind="sdist", filename="thing-1.0.tar.gz", url="u", size_bytes=1, sha256="0" * 64,
-    flags={"CMAKE_ARGS": "-DA=ON"}, build_requires=(), environments=("engine",),
+    name="thing", version="1.0", kind="sdist", filename="thing-1.0.tar.gz", url="https://i.example/u",
+    size_bytes=1, sha256="0" * 64, flags={"CMAKE_ARGS": "-DA=ON"}, build_requires=(), environments=("engine",),
 )  # fmt: skip
-TOOL = LockedWheel(name="tool", version="1", filename="tool-1-py3-none-any.whl", url="u", size_bytes=1, sha256="1" * 64)
+TOOL = LockedWheel(
+    name="tool", version="1", filename="tool-1-py3-none-any.whl", url="https://i.example/u",
+    size_bytes=1, sha256="1" * 64,
+)  # fmt: skip
 
 
 def _rewritten(wheel: bytes, date: tuple[int, int, int, int, int, int], compression: int) -> bytes:
