@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
-SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu mmdebstrap openssh-client \
+SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu mmdebstrap nftables openssh-client \
 	openssl python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck util-linux xz-utils zstd
 
-.PHONY: help setup demo test check unit vm clean constraints
+.PHONY: help setup demo test test-nightly check unit vm clean constraints
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
 
@@ -46,6 +46,9 @@ unit: setup ## tests that need no virtual machine
 
 vm: setup ## the whole path in virtual machines, looked at closely
 	$(BIN)/pytest -q tests/vm
+
+test-nightly: setup ## what takes hours; stopped, it goes on with the next case (build/nightly keeps what passed)
+	$(BIN)/pytest -q tests -m nightly --resume build/nightly
 
 constraints: ## pin the versions that tests run with, from the environment as it is
 	$(BIN)/pip freeze --exclude-editable > constraints.txt

@@ -6,6 +6,7 @@ Results go to standard output, progress and errors to standard error. This is th
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 import custody
-from custody.errors import AirgapError
+from custody.errors import AirgapError, EnvironmentProblem, SpaceShort
 
 #: Command → module that holds a click command called `command`. The appliance's commands are known by name alone.
 _COMMANDS = {
@@ -29,6 +30,9 @@ _COMMANDS = {
     "install": "bundler.cli.install",
     "unlock": "appliance.cli.unlock",
     "lock-data": "appliance.cli.lock_data",
+    "status": "appliance.cli.status",
+    "inventory": "appliance.cli.inventory",
+    "support": "appliance.cli.support",
 }
 
 
@@ -54,7 +58,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
     \b
     On a connected machine:  lock, build, sign, burn
-    On the appliance:        install, unlock, lock-data
+    On the appliance:        install, unlock, lock-data, status, inventory, support
     Anywhere:                verify, keys, trust
     """
     ctx.obj = debug
@@ -65,9 +69,10 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     try:
         cli.main(prog_name="airgap", standalone_mode=False)
-    except AirgapError as error:
+    except (AirgapError, OSError) as problem:
         if debug:
             traceback.print_exc()
+        error = problem if isinstance(problem, AirgapError) else _of_the_machine(problem)
         show_error(error)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as stop:
@@ -78,6 +83,15 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+
+
+def _of_the_machine(error: OSError) -> AirgapError:
+    """What the operating system refused, in our words."""
+    what = f"{error.filename or 'this machine'}: {error.strerror or error}"
+    again = "mend it, then run the same command again: it goes on where it stopped"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpaceShort(what, f"df -h; {again}")
+    return EnvironmentProblem(what, again)
 
 
 def show_error(error: AirgapError) -> None:

@@ -1,17 +1,12 @@
-"""`kill -9` at random points; then the same command ends as if it had never been stopped.
-
-The points come from a seed that a failure shows; `AIRGAP_TEST_SEED` repeats one.
-"""
+"""`kill -9` at random points; then the same command ends as if it had never been stopped."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,9 +16,9 @@ from bundler.manifest.lock import LockedFile, save_lock
 from custody.report import SilentReporter
 from custody.trust.verify import verify_unsigned
 from tests import bundles
+from tests.killing import points
 
 AIRGAP = str(Path(sys.executable).with_name("airgap"))
-SEED = int(os.environ.get("AIRGAP_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 
 _COPY = """
 import sys
@@ -40,13 +35,6 @@ copy_models(bundle, Path(sys.argv[3]), SilentReporter())
 def noise(name: str, size_mib: int) -> bytes:
     """Bytes that neither compress nor repeat, the same for the same name."""
     return hashlib.shake_256(name.encode()).digest(size_mib << 20)
-
-
-def points(name: str, count: int, span_s: float) -> Iterator[float]:
-    """Seconds after a start, spread over the whole of a run."""
-    chance = random.Random(f"{SEED} {name}")  # noqa: S311
-    print(f"AIRGAP_TEST_SEED={SEED}")
-    return (span_s * (index + chance.random()) / count for index in range(count))
 
 
 def run(command: Sequence[str | Path], kill_after_s: float | None = None) -> tuple[int, float]:
@@ -68,7 +56,7 @@ def test_build_goes_on(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         origin = tmp_path / "origin" / name
         origin.parent.mkdir(exist_ok=True)
-        origin.write_bytes(noise(name, 24))
+        origin.write_bytes(noise(name, 12))
         digest = hashlib.sha256(origin.read_bytes()).hexdigest()
         files.append(LockedFile(name=name, origin=str(origin), size_bytes=origin.stat().st_size, sha256=digest))
     lock = tmp_path / "lock.json"
@@ -79,7 +67,7 @@ def test_build_goes_on(tmp_path: Path) -> None:
     killed = 0
     for number, point_s in enumerate(points("build", 20, span_s)):
         place = tmp_path / str(number)
-        command = [AIRGAP, "build", lock, place / "bundle", "--cache", place / "cache"]
+        command: list[str | Path] = [AIRGAP, "build", lock, place / "bundle", "--cache", place / "cache"]
         killed += run(command, point_s)[0] != 0
         if (place / "bundle").exists():  # whatever carries a bundle's name is whole
             require_whole(place / "bundle")

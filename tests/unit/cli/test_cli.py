@@ -27,6 +27,18 @@ def test_every_command_has_help(command: str) -> None:
     assert "Usage: airgap" in done.stdout
 
 
+def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
+    script = 'mount -t tmpfs -o size=4k tmpfs "$1" && head -c 4096 /dev/zero >"$1/fill"; shift; exec "$@"'
+    command = [AIRGAP, "keys", "new", "alice", "--out", str(tmp_path), "--passphrase-file", "-"]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(tmp_path), *command],
+        input="correct horse battery\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == errors.SpaceShort.exit_code
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_exit_codes_are_unique_and_documented() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.AirgapError)]
     codes = {kind.exit_code for kind in kinds}
