@@ -139,3 +139,9 @@ class AlreadyRunning(EnvironmentProblem):
     """Another airgap holds the lock on this work folder or host."""
 
     exit_code = 46
+
+
+class NotWell(EnvironmentProblem):
+    """`airgap status` found something that is not ok; the lines say what."""
+
+    exit_code = 47
