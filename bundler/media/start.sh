@@ -15,6 +15,9 @@
 #
 # `sh start --check FOLDER` only checks an opened bundle (a folder with sealed/ and carrier/), models included,
 # and changes nothing; it needs no root.
+#
+# `sh start /mnt --stage NEW` sets up a laptop that carries to many hosts: it does the same up to the private Python,
+# then lays the checked bundle down in the folder NEW, and does not install. Such a folder stands for a medium.
 set -eu
 umask 077
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -43,7 +46,7 @@ secret() { # prompt -> standard output; typed text is not shown, not even what i
     printf '\n' >&2
     printf %s "$answer"
 }
-usage='sh start FOLDER --site FILE [--medium-passphrase-file FILE], or: sh start --check BUNDLE'
+usage='sh start FOLDER [--medium-passphrase-file FILE] --site FILE (or: --stage NEW), or: sh start --check BUNDLE'
 
 mode=install
 if [ "${1:-}" = --check ]; then
@@ -59,13 +62,20 @@ if [ "${1:-}" = --medium-passphrase-file ]; then
     passphrase_file=$2
     shift 2
 fi
+if [ "$mode/${1:-}" = install/--stage ]; then
+    [ $# -eq 2 ] || die 2 'expected one new folder' "$usage"
+    mode=stage
+    stage=$(readlink -m "$2")
+    [ ! -e "$stage" ] || die 20 "$stage: expected a new folder, found one" 'remove it, or name another'
+fi
+self=$(readlink -f "$0")
 if [ "$mode" = check ]; then
     [ -d "$here/sealed" ] || die 20 "$here: expected a folder with sealed/ and carrier/" "$usage"
     WORK=$(mktemp -d)
 else
     [ "$(id -u)" = 0 ] || die 20 'expected root' "run: su -, then $usage"
     [ -f "$here/bootstrap/SHA256SUMS" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
-    case $(readlink -f "$0") in
+    case $self in
         "$here"/*) die 20 'running from the medium itself' 'copy start to a folder of root'\''s first' ;;
     esac
 fi
@@ -96,6 +106,11 @@ install_bootstrap() {
     ! grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+~%-]*\.deb$' SHA256SUMS || die 13 'bootstrap/SHA256SUMS: bad line' "$again"
     sha256sum -c --strict --quiet SHA256SUMS >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
     cut -c67- SHA256SUMS | sed 's|^|./|' >../debs
+    if [ "$mode" = stage ] && command -v openssl >/dev/null && command -v cryptsetup >/dev/null &&
+        python3 -I -c 'import ensurepip' 2>/dev/null; then
+        cd "$WORK" # a laptop's own, perhaps newer, will do
+        return
+    fi
     dpkg --configure -a --force-confdef --force-confold >../apt.log 2>&1 || : # what a killed run left half done
     # Installed in one go, in apt's order, from these files alone: no source, no recommendation, nothing removed.
     xargs env -i PATH="$PATH" LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -qq --yes \
@@ -136,7 +151,7 @@ CHECK
     mount -t ext4 -o ro,nosuid,nodev,noexec "/dev/mapper/$MAPPER" "$WORK/medium"
 }
 
-if [ "$mode" = install ]; then
+if [ "$mode" != check ]; then
     exec 9>/run/airgap-start.lock
     flock -n 9 || die 46 'another start runs on this host' 'wait for it to end'
     mkdir -p "$WORK" "$RELEASES"
@@ -145,8 +160,12 @@ if [ "$mode" = install ]; then
     rm -rf "$WORK"
     mkdir -p "$WORK/medium"
     install_bootstrap
-    open_medium
-    here=$WORK/medium
+    if [ -d "$here/sealed" ]; then
+        say 'no encrypted partition: a folder that --stage made'
+    else
+        open_medium
+        here=$WORK/medium
+    fi
 fi
 mkdir "$WORK/copy" "$WORK/keys"
 
@@ -239,13 +258,40 @@ if [ ! -e "$release/venv/complete" ] || ! cmp -s carrier/statement.json "$releas
     ) >&2 || { rm -rf "$release/venv"; die 42 'pip: the wheels of the medium do not install' "$again"; }
 fi
 
+close_medium() {
+    ! mountpoint -q "$WORK/medium" || umount "$WORK/medium"
+    [ ! -e "/dev/mapper/$MAPPER" ] || cryptsetup close "$MAPPER"
+}
+
+# --- A laptop ends here, with a folder that stands for the medium ---------------------------------------------------
+if [ "$mode" = stage ]; then
+    say "bundle to carry in $stage"
+    rm -rf "$stage.part"
+    mkdir -p "$stage.part"
+    cp -R sealed carrier "$WORK/bootstrap" "$stage.part/"
+    cp "$self" "$stage.part/start"
+    grep '^sealed/data/models/' "$WORK/files" >"$WORK/models" || :
+    (cd "$here" && xargs -r cp --parents --no-preserve=all -t "$stage.part" <"$WORK/models") ||
+        die 43 "$stage.part: the models do not fit, or the medium cannot be read" 'name a folder with more room'
+    grep '^.\{66\}data/models/' sealed/SHA256SUMS >"$WORK/sums" || :
+    [ ! -s "$WORK/sums" ] || (cd "$stage.part/sealed" && sha256sum -c --strict --quiet "$WORK/sums" >&2) ||
+        die 11 'sealed: a model differs from its digest' "$again"
+    sync -f "$stage.part"
+    mv "$stage.part" "$stage"
+    cd /
+    close_medium
+    rm -rf "$WORK"
+    printf 'next: %s install %s --inventory FILE --fingerprint %s --start-sha256 %s\n' \
+        "$release/venv/bin/airgap" "$stage" "$found" "$(digest "$self")"
+    exit 0
+fi
+
 # --- From here on the release's own verifier and installer ----------------------------------------------------------
 say 'airgap install'
 rm -rf "$WORK/copy" "$WORK/bootstrap"
 cd /
 status=0
 env -i PATH="$PATH" LC_ALL=C.UTF-8 HOME=/root TERM="${TERM:-dumb}" "$release/venv/bin/airgap" install "$release" \
-    --models "$WORK/medium/sealed/data/models" --fingerprint "$found" "$@" || status=$?
-umount "$WORK/medium"
-cryptsetup close "$MAPPER"
+    --models "$here/sealed/data/models" --fingerprint "$found" "$@" || status=$?
+close_medium
 exit "$status"
