@@ -10,7 +10,7 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--resume`."""
     parser.addoption(
-        "--resume", type=Path, help="file that keeps the names of tests that passed; remove it to start over"
+        "--resume", type=Path, help="keeps the names of tests that passed; remove it to start over"
     )
 
 

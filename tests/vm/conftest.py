@@ -44,9 +44,14 @@ def bundled() -> path.Walk:
 
 
 @pytest.fixture(scope="session")
-def walked(bundled: path.Walk) -> Iterator[Walked]:
+def medium(bundled: path.Walk) -> Path:
+    """Its burned medium."""
+    return path.burn(bundled)
+
+
+@pytest.fixture(scope="session")
+def walked(bundled: path.Walk, medium: Path) -> Iterator[Walked]:
     """The whole path."""
-    medium = path.burn(bundled)
     pcap = bundled.work / "appliance.pcap"
     with path.appliance(bundled) as machine, machine.capture(pcap):
         path.install(bundled, machine, medium)

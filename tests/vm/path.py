@@ -214,22 +214,32 @@ def watch(machine: Machine) -> None:
     machine.run("setsid -f sh /run/watch </dev/null >/dev/null 2>&1")
 
 
-def install(walk: Walk, machine: Machine, medium: Path) -> None:
-    """On site: bring site files and secrets, plug the medium, compare with the paper, run start."""
-    walk.site = make_site(walk, machine.host)
-    watch(machine)
+def bring_site(walk: Walk, machine: Machine) -> None:
+    """On site: put the site file, the certificate and the secrets on the host."""
+    walk.site = walk.site or make_site(walk, machine.host)
     machine.run(f"mkdir -m 700 -p {PASSPHRASES} /root/site")
     for name in (DATA_KEY, TLS_KEY, API_KEY):
         machine.put(walk.secrets[name].encode(), f"{PASSPHRASES}/{name}", 0o600)
     machine.put(walk.site.certificate, "/root/site/server.pem")
     machine.put(walk.site.site_yml, "/root/site/site.yml")
+
+
+def plug(walk: Walk, machine: Machine, medium: Path, *, readonly: bool = False) -> None:
+    """Plug the medium in, copy start from it, and compare that with the paper."""
+    machine.attach_medium(medium, MEDIUM_SERIAL, readonly=readonly)
+    machine.run("mount -o ro,nosuid,nodev,noexec /dev/disk/by-partlabel/airgap-start /mnt")
+    machine.run("install -D -m 0700 /mnt/start /root/airgap/start")
+    digest = machine.run("sha256sum /root/airgap/start").text.split()[0]
+    if digest != paper(walk, "sha256 of start"):
+        raise AssertionError(f"start: the paper says {paper(walk, 'sha256 of start')}, the medium {digest}")
+
+
+def install(walk: Walk, machine: Machine, medium: Path) -> None:
+    """Install as an operator does, from the medium."""
+    watch(machine)
+    bring_site(walk, machine)
     with walk.stage("start and install"):
-        machine.attach_medium(medium, MEDIUM_SERIAL)
-        machine.run("mount -o ro,nosuid,nodev,noexec /dev/disk/by-partlabel/airgap-start /mnt")
-        machine.run("install -D -m 0700 /mnt/start /root/airgap/start")
-        digest = machine.run("sha256sum /root/airgap/start").text.split()[0]
-        if digest != paper(walk, "sha256 of start"):
-            raise AssertionError(f"start: the paper says {paper(walk, 'sha256 of start')}, the medium {digest}")
+        plug(walk, machine, medium)
         start(walk, machine, "start")
     machine.run("umount /mnt")
     machine.detach_medium()

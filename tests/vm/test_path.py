@@ -193,3 +193,12 @@ def test_no_secret_was_seen_anywhere(walked: Walked) -> None:
 def test_ansible_stayed_within_its_budget(walked: Walked) -> None:
     line = next(text for text in walked.walk.said["start"].splitlines() if "module executions" in text)
     assert int(line.split()[1]) <= 90, line
+
+
+def test_a_second_run_changes_nothing(walked: Walked) -> None:
+    path.bring_site(walked.walk, walked.machine)  # the secrets went with the reboot
+    release = walked.machine.run("readlink -f /opt/airgap/current").text.strip()
+    command = f"airgap install {release} --site /root/site/site.yml --fingerprint {walked.walk.fingerprint} --json"
+    said = json.loads(walked.machine.run(command, timeout_s=1800).stdout)
+    assert said["changed"] == 0
+    assert path.ask(walked.walk, walked.machine) == walked.first
