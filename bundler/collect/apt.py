@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from bundler.manifest.models import ArchiveName
 from custody._run import run
 from custody.errors import (
     AirgapError,
@@ -70,7 +71,7 @@ class Source:
         uri: address of the archive's root, without a slash at its end.
     """
 
-    archive: str
+    archive: ArchiveName
     uri: str
     suite: str
     components: tuple[str, ...]

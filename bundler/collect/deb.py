@@ -17,16 +17,19 @@ from typing import Literal
 
 from bundler.collect.apt import KEYRING, Apt, Choice, Source
 from bundler.collect.cache import Cache
+from bundler.collect.gpu import gpu_packages, installed, lock_gpu
 from bundler.collect.index import Listed, parse_packages, parse_release
 from bundler.collect.interface import Item, Workplace
 from bundler.collect.mirror import builder_mirrors
+from bundler.manifest.gpu import Gpu, LockedGpu
 from bundler.manifest.lock import Lock, LockedDeb, LockedIndex
-from bundler.manifest.models import Manifest
+from bundler.manifest.models import ArchiveName, Manifest
 from custody.errors import DigestMismatch, EnvironmentProblem
 from custody.report import Reporter
 
 Use = Literal["appliance", "bootstrap", "tree"]
 _Key = tuple[str, str, str]
+_CHECKED: tuple[Use, ...] = ("appliance", "tree")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class LockedApt:
     indexes: tuple[LockedIndex, ...]
     debs: tuple[LockedDeb, ...]
     epoch: int
+    gpu: LockedGpu | None
 
 
 @dataclass
@@ -43,7 +47,7 @@ class _Signed:
     """Everything that the archives list and signed."""
 
     indexes: dict[tuple[str, str], LockedIndex] = field(default_factory=dict)
-    packages: dict[_Key, list[tuple[str, Listed]]] = field(default_factory=dict)
+    packages: dict[_Key, list[tuple[ArchiveName, Listed]]] = field(default_factory=dict)
     essential: set[str] = field(default_factory=set)
     epoch: int = 0
 
@@ -60,7 +64,7 @@ def lock_debs(
 
     Raises:
         IntegrityFailure: a signature, date or digest does not stand.
-        InputInvalid: the packages cannot be installed on the target.
+        InputInvalid: the packages cannot be installed on the target, or do not fit its GPU.
         FetchFailed: a mirror is not reachable.
     """
     mirrors = builder_mirrors()
@@ -80,8 +84,9 @@ def lock_debs(
         wheels = manifest.wheels
         tree = {"apt", *signed.essential, *wheels.build_packages}
         tree.update(package for build in wheels.build.values() for package in build.packages)
+        gpu = gpu_packages(manifest.gpu) if manifest.gpu else ()
         wanted: tuple[tuple[Use, Iterable[str], bytes], ...] = (
-            ("appliance", {*manifest.apt.packages, *manifest.apt.bootstrap}, status),
+            ("appliance", {*manifest.apt.packages, *manifest.apt.bootstrap, *gpu}, status),
             ("bootstrap", manifest.apt.bootstrap, status),
             ("tree", tree, b""),
         )
@@ -98,7 +103,16 @@ def lock_debs(
         tuple(signed.indexes[key] for key in sorted(signed.indexes)),
         tuple(sorted(debs, key=lambda d: (d.package, d.architecture, d.version))),
         signed.epoch,
+        _gpu(manifest.gpu, debs, manifest.target.architecture, status, signed) if manifest.gpu else None,
     )
+
+
+def _gpu(gpu: Gpu, debs: Sequence[LockedDeb], architecture: str, status: bytes, signed: _Signed) -> LockedGpu:
+    """Check what was solved for the GPU against the host that it comes to."""
+    versions = {use: {deb.package: deb.version for deb in of_use(debs, use)} for use in _CHECKED}
+    host = installed(status) | versions["appliance"]
+    entries = signed.packages.get(("libcuda1", host.get("libcuda1", ""), architecture), [])
+    return lock_gpu(gpu, host, versions["tree"], "".join(listed.provides for _, listed in entries))
 
 
 def _read(apt: Apt, architecture: str, cache: Cache) -> _Signed:
@@ -122,7 +136,7 @@ def _read(apt: Apt, architecture: str, cache: Cache) -> _Signed:
     return signed
 
 
-def _keep(signed: _Signed, archive: str, path: str, data: bytes, cache: Cache) -> None:
+def _keep(signed: _Signed, archive: ArchiveName, path: str, data: bytes, cache: Cache) -> None:
     digest = cache.add(data)
     signed.indexes[archive, path] = LockedIndex(archive=archive, path=path, size_bytes=len(data), sha256=digest)
 

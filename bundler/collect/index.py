@@ -19,7 +19,7 @@ from custody.errors import DigestMismatch, SignatureRejected
 _BEGIN, _SIGNATURE, _END = (
     f"-----{words}-----" for words in ("BEGIN PGP SIGNED MESSAGE", "BEGIN PGP SIGNATURE", "END PGP SIGNATURE")
 )
-_WANTED = frozenset(("Package", "Version", "Architecture", "Filename", "Size", "SHA256", "Essential"))
+_WANTED = frozenset(("Package", "Version", "Architecture", "Filename", "Size", "SHA256", "Essential", "Provides"))
 #: Unpacked size at the most; trixie's main has 57 MB.
 _MAX_BYTES = 1 << 30
 
@@ -58,6 +58,7 @@ class Listed:
     size_bytes: int
     sha256: str
     essential: bool
+    provides: str
 
 
 def parse_release(data: bytes, name: str) -> Release:
@@ -98,7 +99,7 @@ def parse_packages(data: bytes, name: str) -> Iterator[Listed]:
             if fields:
                 yield Listed(
                     fields["Package"], fields["Version"], fields["Architecture"], fields["Filename"],
-                    int(fields["Size"]), fields["SHA256"], fields.get("Essential") == "yes",
+                    int(fields["Size"]), fields["SHA256"], fields.get("Essential") == "yes", fields.get("Provides", ""),
                 )  # fmt: skip
     except (lzma.LZMAError, KeyError, ValueError) as error:
         raise DigestMismatch(f"{name}: not a package index: {error}", "try another mirror") from error
