@@ -39,7 +39,7 @@ check: setup ## lint, types, layers
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production
-	shellcheck -s sh bundler/media/start.sh
+	shellcheck -s sh bundler/media/start.sh bundler/install/remote/far.sh
 
 unit: setup ## tests that need no virtual machine
 	$(BIN)/pytest -q tests/unit tests/attack

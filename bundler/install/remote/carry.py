@@ -1,0 +1,226 @@
+"""Carry a bundle to a host leaf by leaf: what lies there is hashed there, and only what differs is sent.
+
+A carried file is right when the far end's own `sha256sum` says so, chunk by chunk; nothing is believed for having
+been sent. So a copy that was cut off goes on, and one that was changed is mended. Whether the bundle may be
+installed is not decided here: the host verifies it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from paramiko import SFTPClient
+
+from bundler.bundle.read import FolderSource
+from bundler.install.remote.link import FAR_SCRIPT, Link
+from custody.errors import BundleMalformed, DigestMismatch, SpaceShort
+from custody.report import Reporter
+from custody.trust.leaves import LEAF_BYTES
+from custody.trust.verify import VerifiedBundle, verify_statement
+
+#: A file that still differs after so many rounds has a disk or a memory below it that does not keep it.
+_ROUNDS = 3
+_SAY_S = 10.0
+_FILE = b"file "
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One file to carry.
+
+    Attributes:
+        path: below the far end's `cargo/`.
+        leaves: SHA-256 of every 1 MiB of it.
+    """
+
+    path: str
+    file: Path
+    size_bytes: int
+    leaves: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Cargo:
+    """What every host gets.
+
+    Attributes:
+        release: the bundle's name and version.
+        statement_sha256: of the Statement's bytes.
+        start_sha256: of the script that runs first.
+    """
+
+    release: str
+    statement_sha256: str
+    start_sha256: str
+    pieces: tuple[Piece, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all pieces."""
+        return sum(piece.size_bytes for piece in self.pieces)
+
+
+def load_cargo(folder: Path, pinned: str, start_sha256: str, reporter: Reporter) -> Cargo:
+    """Verify the Statement of what `start --stage` laid down, and list it for carrying.
+
+    Payload files are not read here: each leaf is compared with the signed one when it is sent.
+
+    Args:
+        folder: holds `start`, `bootstrap/`, `sealed/` and `carrier/`.
+        pinned: the root's fingerprint.
+        start_sha256: what the paper says of `start`.
+
+    Raises:
+        IntegrityFailure: something is not as signed, or `start` is not the one on the paper.
+    """
+    start = plain_piece("start", folder / "start")
+    if _sha256(start.file) != start_sha256:
+        raise DigestMismatch(
+            f"{start.file}: expected sha256 {start_sha256}, found {_sha256(start.file)}", "compare with the paper"
+        )
+    reporter.step("verify")
+    bundle = verify_statement(FolderSource(folder), pinned)
+    pieces = [start]
+    for entry in bundle.entries():
+        path = f"sealed/{entry.path}"
+        pieces.append(Piece(f"bundle/{path}", folder / path, entry.size_bytes, tuple(bundle.leaves(entry))))
+    for file in sorted([folder / "sealed/SHA256SUMS", *_files(folder / "carrier"), *_files(folder / "bootstrap")]):
+        pieces.append(plain_piece(f"bundle/{file.relative_to(folder)}", file))
+    pieces.append(plain_piece("far.sh", FAR_SCRIPT))
+    return Cargo(bundle.statement.predicate.bundle.id, _statement(bundle), start_sha256, tuple(pieces))
+
+
+def plain_piece(path: str, file: Path) -> Piece:
+    """A piece of a small file that no Statement names, as it is now."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BundleMalformed(f"{file}: {error.strerror}", "lay it down again: sh start MEDIUM --stage") from error
+    return Piece(path, file, len(data), tuple(_leaves(data)))
+
+
+def parse_leaves(said: bytes) -> dict[str, tuple[bytes, ...]]:
+    """Leaves by path, from what `far.sh leaves` said."""
+    found: dict[str, list[bytes]] = {}
+    path = ""
+    for line in said.splitlines():
+        if line.startswith(_FILE):
+            path = line.removeprefix(_FILE).decode(errors="replace")
+            found[path] = []
+        else:
+            found[path].append(bytes.fromhex(line[:64].decode()))
+    return {path: tuple(leaves) for path, leaves in found.items()}
+
+
+def missing(piece: Piece, there: tuple[bytes, ...] | None) -> list[int]:
+    """Numbers of the leaves that the far end lacks or has otherwise."""
+    return [n for n, leaf in enumerate(piece.leaves) if there is None or n >= len(there) or there[n] != leaf]
+
+
+def carry(link: Link, name: str, folder: str, pieces: Iterable[Piece], free_bytes: int, reporter: Reporter) -> int:
+    """Bring the far end's `cargo/` to exactly these pieces.
+
+    Args:
+        folder: on the host.
+        free_bytes: of its file system.
+
+    Returns:
+        Bytes that were sent.
+
+    Raises:
+        SpaceShort: the host has no room for what is missing.
+        DigestMismatch: a file of this machine has changed, or one keeps differing at the far end.
+    """
+    wanted = {piece.path: piece for piece in pieces}
+    sent = 0
+    for turn in range(_ROUNDS + 1):
+        reporter.note(f"{name}: hashing what lies there")
+        there = parse_leaves(link.run("leaves", folder))
+        wrong = [piece for path, piece in wanted.items() if there.get(path) != piece.leaves]
+        extra = sorted(there.keys() - wanted.keys())
+        if not wrong and not extra:
+            return sent
+        if turn == _ROUNDS:
+            raise DigestMismatch(
+                f"{name}: {(wrong[0].path if wrong else extra[0])} differs after it was sent {_ROUNDS} times",
+                "on the host: dmesg; df",
+            )
+        grows = sum(max(0, p.size_bytes - len(there.get(p.path, ())) * LEAF_BYTES) for p in wrong)
+        if grows > free_bytes:
+            raise SpaceShort(
+                f"{name}: {folder}: expected {grows / 1e9:.1f} GB free, found {free_bytes / 1e9:.1f} GB",
+                "name a folder with room in the inventory",
+            )
+        with link.sftp() as far:
+            for path in extra:
+                far.remove(f"{folder}/cargo/{path}")
+            sent += _send(far, name, f"{folder}/cargo", wrong, there, reporter)
+    raise AssertionError("unreachable")
+
+
+def _send(
+    far: SFTPClient,
+    name: str,
+    base: str,
+    pieces: list[Piece],
+    there: Mapping[str, tuple[bytes, ...]],
+    reporter: Reporter,
+) -> int:
+    total = sum(len(missing(piece, there.get(piece.path))) for piece in pieces) * LEAF_BYTES
+    sent, said_s = 0, time.monotonic()
+    folders = {base}
+    for piece in pieces:
+        _make_folders(far, f"{base}/{piece.path}", folders)
+        with (
+            piece.file.open("rb") as near,
+            far.open(f"{base}/{piece.path}", "r+" if piece.path in there else "w") as stream,
+        ):
+            stream.set_pipelined(True)
+            for number in missing(piece, there.get(piece.path)):
+                near.seek(number * LEAF_BYTES)
+                chunk = near.read(LEAF_BYTES)
+                if hashlib.sha256(chunk).digest() != piece.leaves[number]:
+                    raise DigestMismatch(
+                        f"{piece.file}: leaf {number} has changed since it was verified on this machine",
+                        "lay the bundle down again: sh start MEDIUM --stage",
+                    )
+                stream.seek(number * LEAF_BYTES)
+                stream.write(chunk)
+                sent += len(chunk)
+                if time.monotonic() - said_s > _SAY_S:
+                    said_s = time.monotonic()
+                    reporter.note(f"{name}: {sent / 1e6:.0f} of at most {total / 1e6:.0f} MB sent")
+            stream.truncate(piece.size_bytes)
+    return sent
+
+
+def _make_folders(far: SFTPClient, path: str, known: set[str]) -> None:
+    folder = path.rpartition("/")[0]
+    if folder in known:
+        return
+    _make_folders(far, folder, known)
+    known.add(folder)
+    try:
+        far.mkdir(folder)
+    except OSError:
+        far.stat(folder)  # it was there
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _leaves(data: bytes) -> list[bytes]:
+    return [hashlib.sha256(data[i : i + LEAF_BYTES]).digest() for i in range(0, len(data), LEAF_BYTES)]
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _statement(bundle: VerifiedBundle) -> str:
+    return hashlib.sha256(bundle.statement.dump()).hexdigest()

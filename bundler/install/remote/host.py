@@ -1,0 +1,151 @@
+"""One host: what it is now, the run that installs it, and following that run over lost connections."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.install.remote.carry import Cargo, carry, plain_piece
+from bundler.install.remote.inventory import InventoryHost
+from bundler.install.remote.link import LOST, Link
+from bundler.install.state import State, require_pin
+from bundler.manifest.strict import validate
+from custody.errors import AlreadyRunning, EnvironmentProblem, InstallFailed, OperatorMistake
+from custody.report import Reporter
+
+_PAUSE_S = 2.0
+#: A host may be gone for so long while its network is set anew; the run on it goes on in any case.
+_LOST_S = 600.0
+
+Connect = Callable[[], AbstractContextManager[Link]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a host told about itself.
+
+    Attributes:
+        running: what the run is that is at work there now; empty: none.
+        installed: this very release, with this very site file, was installed and found healthy.
+    """
+
+    free_bytes: int
+    running: str
+    installed: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one host is to become."""
+
+    host: InventoryHost
+    cargo: Cargo
+    fingerprint: str
+
+    @property
+    def title(self) -> str:
+        """Names a run, so that nobody takes another one for it."""
+        return f"airgap {self.cargo.release} {self.cargo.statement_sha256} site {_sha256(self.host.site)}"
+
+
+def ask_facts(link: Link, order: Order) -> Facts:
+    """Ask a host, in one round.
+
+    Raises:
+        OperatorMistake: the login has not root's rights.
+        TrustRejected: the host believes another root.
+        AlreadyRunning: it is being installed with something else.
+    """
+    host = order.host
+    said = link.run("facts", str(host.folder), order.cargo.release).decode(errors="replace")
+    facts = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    if facts.get("uid") != "0":
+        raise OperatorMistake(f"{host.name}: expected root's rights, found uid {facts.get('uid')}", "log in as root")
+    state = State()
+    if "state" in facts:
+        there = Path(f"{host.name}: state.json")
+        state = validate(json.loads(base64.b64decode(facts["state"])), State, there)
+    require_pin(state, order.fingerprint)
+    running = facts.get("running", "")
+    if running not in ("", order.title):
+        raise AlreadyRunning(f"{host.name}: something else is being installed: {running}", "wait for it to end")
+    installed = (
+        state.release == order.cargo.release
+        and facts.get("statement") == order.cargo.statement_sha256
+        and facts.get("site") == _sha256(host.site)
+    )
+    return Facts(int(facts["free_bytes"]), running, installed)
+
+
+def carry_to(link: Link, order: Order, facts: Facts, reporter: Reporter) -> int:
+    """Carry bundle and site file; returns the bytes that were sent. See `carry` for the errors."""
+    host = order.host
+    pieces = (*order.cargo.pieces, plain_piece("site.yml", host.site))
+    return carry(link, host.name, str(host.folder), pieces, facts.free_bytes, reporter)
+
+
+def install_on(connect: Connect, order: Order, reporter: Reporter) -> None:
+    """Begin the run on the host, or join the one that is at work, and follow it to its end.
+
+    Raises:
+        InstallFailed: it ended otherwise than well; has its exit code and its last words.
+        EnvironmentProblem: the host cannot be reached any more.
+    """
+    host, folder = order.host, str(order.host.folder)
+    with connect() as link:
+        if not ask_facts(link, order).running:
+            link.run("begin", folder, order.title, order.fingerprint, order.cargo.start_sha256)
+    status, last = _follow(connect, host.name, folder, reporter)
+    if status == "gone":
+        raise InstallFailed(f"{host.name}: the run ended without a result: did the host restart?", "run it again")
+    if status != "0":
+        raise RemoteFailed(int(status), "\n".join(last), f"on {host.name}: less {folder}/log")
+    with connect() as link:
+        link.run("clear", folder)
+
+
+class RemoteFailed(InstallFailed):
+    """The run on a host ended with an exit code of the common table."""
+
+    def __init__(self, code: int, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.code = code
+
+
+def _follow(connect: Connect, name: str, folder: str, reporter: Reporter) -> tuple[str, list[str]]:
+    """Poll until the run has ended; returns how, and the last lines of its log."""
+    seen, lines = 0, [""]
+    heard_s = time.monotonic()
+    while True:
+        try:
+            with connect() as link:
+                while True:
+                    status, _, fresh = link.run("poll", folder, str(seen)).partition(b"\n")
+                    heard_s = time.monotonic()
+                    seen += len(fresh)
+                    # The last line may be half a line.
+                    lines = lines[-40:-1] + (lines[-1] + fresh.decode(errors="replace")).split("\n")
+                    for line in fresh.decode(errors="replace").splitlines():
+                        if line.startswith("==> "):
+                            reporter.note(f"{name}: {line.removeprefix('==> ')}")
+                    if status != b"running":
+                        return status.decode(), [line for line in lines if line.strip()][-12:]
+                    time.sleep(_PAUSE_S)
+        except LOST as error:
+            if time.monotonic() - heard_s > _LOST_S:
+                raise EnvironmentProblem(
+                    f"{name}: no answer for {_LOST_S:.0f} s: {error}; what was begun there goes on",
+                    "run the same command again: it joins in",
+                ) from error
+            reporter.note(f"{name}: connection lost, trying again")
+            time.sleep(_PAUSE_S)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,29 @@
+"""The folder that `start --stage` lays down on a laptop, made from a bundle that lies on the builder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from bundler.bundle.read import FolderSource
+from bundler.media.start import start_partition
+from custody.trust.verify import verify_statement
+
+
+def lay_down(bundle: Path, fingerprint: str, folder: Path) -> tuple[Path, str]:
+    """Lay a signed bundle, its `start` and the packages of partition 1 down.
+
+    Returns:
+        The folder, and what the paper says of `start`.
+    """
+    verified = verify_statement(FolderSource(bundle), fingerprint)
+    partition = start_partition(verified)
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("sealed", "carrier"):
+        shutil.copytree(bundle / part, folder / part)
+    (folder / "start").write_bytes(partition.script)
+    (folder / "bootstrap").mkdir()
+    (folder / "bootstrap/SHA256SUMS").write_bytes(partition.sums)
+    for name, entry in partition.debs.items():
+        shutil.copyfile(bundle / "sealed" / entry.path, folder / "bootstrap" / name)
+    return folder, partition.script_sha256
