@@ -11,6 +11,7 @@ import importlib
 import json
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -30,9 +31,11 @@ _COMMANDS = {
     "install": "bundler.cli.install",
     "unlock": "appliance.cli.unlock",
     "lock-data": "appliance.cli.lock_data",
+    "gpu": "appliance.cli.gpu",
     "status": "appliance.cli.status",
     "inventory": "appliance.cli.inventory",
     "support": "appliance.cli.support",
+    "completion": "bundler.cli.completion",
 }
 
 
@@ -59,16 +62,20 @@ def cli(ctx: click.Context, debug: bool) -> None:
     \b
     On a connected machine:  lock, build, sign, burn
     On the appliance:        install, unlock, lock-data, status, inventory, support
-    Anywhere:                verify, keys, trust
+    Anywhere:                verify, keys, trust, completion
+
+    \b
+    Example: airgap verify --help
     """
     ctx.obj = debug
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; see docs/reference/exit-codes.md."""
-    debug = "--debug" in sys.argv[1:]
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in arguments
     try:
-        cli.main(prog_name="airgap", standalone_mode=False)
+        cli.main(arguments, prog_name="airgap", standalone_mode=False)
     except (AirgapError, OSError) as problem:
         if debug:
             traceback.print_exc()
@@ -83,6 +90,13 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except Exception as defect:
+        if debug:
+            raise
+        # Its text is not shown: nobody looked whether it may hold a secret.
+        click.secho(f"airgap: a defect of this project: {type(defect).__name__}", fg="red", err=True)
+        click.echo("  next: run the same command again with airgap --debug, and report what it says", err=True)
+        sys.exit(1)
 
 
 def _of_the_machine(error: OSError) -> AirgapError:

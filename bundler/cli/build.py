@@ -11,7 +11,7 @@ from custody.report import ConsoleReporter
 
 
 @click.command()
-@click.argument("lock", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("lock", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
 @cache_option
 def command(lock: Path, bundle: Path, cache: Path) -> None:

@@ -14,7 +14,11 @@ from custody.secret import ask_passphrase, passphrase_option
 
 @click.group()
 def command() -> None:
-    """Make signing keys."""
+    """Make signing keys.
+
+    \b
+    Example: airgap keys new alice
+    """
 
 
 @command.command()

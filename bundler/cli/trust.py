@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bundler.cli import show_json
 from custody.errors import InputInvalid, TargetRefused
 from custody.secret import ask_passphrase, passphrase_option
 from custody.trust.root import Person
@@ -15,7 +16,11 @@ from custody.trust.root import Person
 
 @click.group()
 def command() -> None:
-    """The root of trust: persons, their keys, and how many must agree."""
+    """The root of trust: persons, their keys, and how many must agree.
+
+    \b
+    Example: airgap trust show trust
+    """
 
 
 @command.command()
@@ -57,7 +62,11 @@ def init(folder: Path, persons: tuple[str, ...], root_threshold: int) -> None:
 )
 @passphrase_option("the key's passphrase")
 def sign(folder: Path, key: Path, passphrase_file: Path | None) -> None:
-    """Sign the root in FOLDER as one of its root persons."""
+    """Sign the root in FOLDER as one of its root persons.
+
+    \b
+    Example: airgap trust sign trust --key alice.key
+    """
     from bundler.bundle.sign import add_root_signature, load_key
 
     passphrase = ask_passphrase(passphrase_file, f"Passphrase for {key}")
@@ -67,8 +76,13 @@ def sign(folder: Path, key: Path, passphrase_file: Path | None) -> None:
 
 @command.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def show(folder: Path) -> None:
-    """Show the root in FOLDER: persons, roles, thresholds, and the fingerprint to pin."""
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def show(folder: Path, as_json: bool) -> None:
+    """Show the root in FOLDER: persons, roles, thresholds, and the fingerprint to pin.
+
+    \b
+    Example: airgap trust show trust
+    """
     from custody.trust.envelope import Envelope
     from custody.trust.root import Root, fingerprint
 
@@ -76,6 +90,14 @@ def show(folder: Path) -> None:
     envelope = Envelope.parse((folder / "1.root.json").read_bytes(), name)
     root = Root.parse(envelope.payload, name)
     signers = root.persons_with("root", envelope.signers(root.keys_by_id(), name))
+    if as_json:
+        persons = [
+            {"name": person.name, "roles": list(person.roles), "keys": [key.keyid for key in person.keys]}
+            for person in root.persons
+        ]
+        content = {"persons": persons, "thresholds": dict(root.thresholds), "signed_by": list(signers)}
+        show_json("airgap.root/1", {**content, "fingerprint": fingerprint(envelope.payload)})
+        return
     click.echo(f"{'person':16} {'roles':28} key id")
     for person in root.persons:
         for public in person.keys:

@@ -112,6 +112,8 @@ def _faults(error: ValidationError, model: type[BaseModel]) -> list[_Fault]:
     guessed: set[Location] = set()
     for fault in error.errors(include_url=False):
         at, context = tuple(fault["loc"]), fault.get("ctx", {})
+        if fault["type"] == "too_short" and context["actual_length"] < len(fault["input"]):
+            continue  # long enough, but for the items that are faults of their own
         of_key = bool(at) and at[-1] == "[key]"
         if of_key:
             at = at[:-1]
