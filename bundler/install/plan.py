@@ -21,6 +21,8 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
     return {
         "base_packages": sorted(f"{d.package}={d.version}" for d in lock.debs if "appliance" in d.uses),
         "base_apt_archives": _archives(lock, release),
+        # A driver belongs into what the host boots from.
+        "base_keep_boot_image": lock.gpu is None,
         "base_time_sources": list(site.time.sources),
         "network_hostname": site.host.name,
         "network_interface_mac": site.network.interface_mac,
@@ -36,6 +38,7 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "storage_mapper": "airgap-data",
         "engine_venv": str(paths.CURRENT / "engine"),
         "engine_port": ENGINE_PORT,
+        "engine_gpu": lock.gpu is not None,
         "engine_models": [
             {
                 "name": model.name,
@@ -45,6 +48,10 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
             for model in lock.models
             if model.name == site.service.model
         ],
+        "gpu_driver": lock.gpu.driver if lock.gpu else "",
+        "gpu_kernel": lock.gpu.kernel if lock.gpu else "",
+        "gpu_mig": list(site.gpu.mig),
+        "gpu_ecc": site.gpu.ecc,
         "gateway_server_name": site.tls.server_name,
         "gateway_certificate_file": str(site.tls.certificate),
         "gateway_key_file": str(site.tls.key.file),
@@ -57,11 +64,13 @@ def describe(lock: Lock, site: Site, release: Path) -> list[str]:
     """The plan in an operator's words, one step a line."""
     debs = sum("appliance" in deb.uses for deb in lock.debs)
     networks = ", ".join(entry.network for entry in site.network.management)
+    gpu = [f"GPUs         driver {lock.gpu.driver}, {', '.join(site.gpu.mig) or 'whole'}"] if lock.gpu else []
     return [
         f"release      {release}",
         f"packages     {debs} of the distribution, exact versions, from the medium",
         f"data volume  disk {site.storage.data_disk_serial}: LUKS2; formatted if blank, opened if it is ours",
         f"models       {len(lock.models)}, {sum(m.size_bytes for m in lock.models) / 1e6:.1f} MB, to {paths.MODELS}",
+        *gpu,
         f"network      {', '.join(site.network.addresses)} on {site.network.interface_mac}; no gateway, no DNS",
         f"firewall     deny in, out, forward; {networks} may reach 22 and 443",
         f"service      {site.service.model} at https://{site.tls.server_name}/v1",

@@ -154,6 +154,19 @@ class Storage(Strict):
     passphrase: Annotated[SecretReference, Field(description="opens the data volume; at least 15 characters")]
 
 
+MigProfile = Annotated[str, text(r"[1-9]g\.\d{1,3}gb(?:\+[a-z.]+)?", "a MIG profile, like 3g.71gb")]
+
+
+class Gpus(Strict):
+    """The GPUs of a host whose bundle has their driver."""
+
+    mig: Annotated[
+        tuple[MigProfile, ...],
+        Field(max_length=7, description="instances that each GPU is split into, as `nvidia-smi mig -lgip` names them"),
+    ] = ()
+    ecc: Annotated[bool, Field(description="refuse a GPU whose memory corrects no errors")] = True
+
+
 class Tls(Strict):
     """The server certificate, of the site's own CA."""
 
@@ -184,6 +197,7 @@ class Site(Strict):
     network: Interface
     time: Time = Time()
     storage: Storage
+    gpu: Annotated[Gpus, Field(description="layout of the GPUs, and what is asked of them")] = Gpus()
     tls: Tls
     service: Service
     accept: Annotated[

@@ -8,6 +8,7 @@ import yaml
 
 from bundler.install.plan import describe, role_variables
 from bundler.install.site import load_site
+from bundler.manifest.gpu import LockedGpu
 from tests.bundles import lock
 from tests.vm.hosts import load_hosts
 from tests.vm.sitefiles import site_yml
@@ -29,5 +30,26 @@ def test_every_variable_is_declared_by_a_role(tmp_path: Path) -> None:
     site, release = load_site(file), Path("/opt/airgap/releases/small-1")
     variables = role_variables(lock(), site, release)
     assert set(variables) <= declared()
+    assert (variables["gpu_driver"], variables["engine_gpu"]) == ("", False)
+    assert variables["base_keep_boot_image"]
     assert variables["network_routes"] == [{"to": "172.20.0.0/16", "via": "10.0.2.2"}]
     assert any("172.20.0.0/16" in line for line in describe(lock(), site, release))
+
+
+def test_a_lock_with_a_gpu_has_its_driver_loaded_and_its_site_s_layout(tmp_path: Path) -> None:
+    file = tmp_path / "site.yml"
+    file.write_text(site_yml(load_hosts()["appliance"]) + "gpu:\n  mig: [3g.71gb, 3g.71gb]\n")
+    tuple_ = LockedGpu(
+        kernel="6.12.1-amd64", headers="linux-headers-6.12.1-amd64", driver="550.1", cuda="12.4", sm="90"
+    )
+    site, release = load_site(file), Path("/opt/airgap/releases/small-1")
+    variables = role_variables(lock().model_copy(update={"gpu": tuple_}), site, release)
+    assert set(variables) <= declared()
+    assert (variables["gpu_kernel"], variables["gpu_driver"], variables["engine_gpu"]) == (
+        "6.12.1-amd64",
+        "550.1",
+        True,
+    )
+    assert variables["gpu_mig"] == ["3g.71gb", "3g.71gb"]
+    assert variables["gpu_ecc"]
+    assert not variables["base_keep_boot_image"]

@@ -27,7 +27,7 @@ def options(role: str) -> dict[str, Any]:
 
 
 def test_there_are_roles() -> None:
-    assert ROLES == ["base", "engine", "firewall", "gateway", "network", "storage"]
+    assert ROLES == ["base", "engine", "firewall", "gateway", "gpu", "network", "storage"]
 
 
 @pytest.mark.parametrize("role", ROLES)

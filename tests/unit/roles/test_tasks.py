@@ -56,6 +56,7 @@ def test_the_playbook_is_an_order_of_roles() -> None:
     assert [(role["role"], role["tags"]) for role in play["roles"]] == [
         ("base", ["stage_a", "base"]),
         ("storage", ["stage_a", "storage"]),
+        ("gpu", ["stage_a", "gpu"]),
         ("firewall", ["stage_b", "firewall"]),
         ("network", ["stage_b", "network"]),
         ("engine", ["stage_b", "engine"]),
