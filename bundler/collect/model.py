@@ -16,6 +16,14 @@ from bundler.manifest.lock import Lock, LockedModel
 from bundler.manifest.models import Manifest, ModelItem
 from custody.errors import InputInvalid
 
+#: What the size of keys and values follows from. Source: the GGUF specification, "LLM" keys.
+_KV_KEYS = (
+    "block_count", "embedding_length", "attention.head_count", "attention.head_count_kv",
+    "attention.key_length", "attention.value_length",
+)  # fmt: skip
+#: llama.cpp's default type of its cache is f16.
+_KV_ELEMENT_BYTES = 2
+
 
 def lock_models(manifest: Manifest, folder: Path, cache: Cache) -> tuple[LockedModel, ...]:
     """Resolve the manifest's models: fetched into the cache, compared with the pinned digest, headers read.
@@ -82,7 +90,24 @@ def _describe(item: ModelItem, origin: str, path: Path) -> LockedModel:
         label=item.label,
         architecture=architecture,
         context_tokens=context,
+        kv_bytes_per_token=_kv_bytes({key: field(f"{architecture}.{key}") for key in _KV_KEYS}),
         quantization=quantization,
         tokenizer=tokenizer,
         chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None,
     )
+
+
+def _kv_bytes(header: dict[str, object]) -> int:
+    """Bytes of keys and values a token of context; 0 for a model without attention. Window layers count in full."""
+
+    def numbers(key: str) -> list[int]:  # most keys hold one number, some one a block
+        found = header[key]
+        return [n for n in (found if isinstance(found, list) else [found]) if isinstance(n, int)]
+
+    blocks, heads = sum(numbers("block_count")), max(numbers("attention.head_count"), default=0)
+    if not heads:
+        return 0
+    kv_heads = numbers("attention.head_count_kv") or [heads]
+    length = sum(numbers("embedding_length")) // heads
+    key, value = (sum(numbers(f"attention.{kind}_length")) or length for kind in ("key", "value"))
+    return (sum(kv_heads) if len(kv_heads) > 1 else kv_heads[0] * blocks) * (key + value) * _KV_ELEMENT_BYTES

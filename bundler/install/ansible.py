@@ -58,7 +58,8 @@ def run_playbook(
     extra, log = home / "vars.json", paths.LOGS / "install.log"
     playbook = release / "sealed" / "data" / "ansible" / "playbooks" / name
     argv, environment = command_line(release, playbook, extra)
-    _write(extra, json.dumps({**variables, "ansible_python_interpreter": str(argv[0])}, indent=1))
+    told = {**variables, "ansible_python_interpreter": str(argv[0])}
+    _write(extra, json.dumps(_never_templates(told), indent=1))
     outcome = Outcome()
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "a") as stream:
 
@@ -92,6 +93,15 @@ def command_line(release: Path, playbook: Path, extra_vars: Path) -> tuple[list[
     programs = release / "venv" / "bin"
     argv: list[str | Path] = [programs / "python", "-I", programs / "ansible-playbook", "--inventory", "localhost,"]
     return [*argv, "--connection", "local", "--extra-vars", f"@{extra_vars}", playbook], environment
+
+
+def _never_templates(value: Any) -> Any:
+    """Text marked so that Ansible takes it as it stands: extra variables are templates otherwise."""
+    if isinstance(value, dict):
+        return {key: _never_templates(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_never_templates(item) for item in value]
+    return {"__ansible_unsafe": value} if isinstance(value, str) else value
 
 
 def _follow(line: str, outcome: Outcome, reporter: Reporter) -> None:

@@ -13,7 +13,7 @@ from bundler.install import paths, stage, state
 from bundler.install.ansible import Outcome, run_playbook
 from bundler.install.health import require_healthy
 from bundler.install.plan import role_variables
-from bundler.install.preflight import Case, preflight, require
+from bundler.install.preflight import Case, Finding, preflight, require
 from bundler.install.site import Site
 from bundler.manifest.lock import Lock
 from custody.errors import InstallFailed
@@ -24,12 +24,13 @@ from custody.trust.verify import VerifiedBundle, check_contents, verify_statemen
 
 @dataclass(frozen=True)
 class Prepared:
-    """A release that was verified, on a host that fits."""
+    """A release that was verified, and what preflight found on this host."""
 
     bundle: VerifiedBundle
     lock: Lock
     site: Site
     release: Path
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ def prepare(release: Path, models: Path, site: Site, pinned: str, reporter: Repo
 
     Raises:
         IntegrityFailure: something is not as signed, or older than what was accepted.
-        PreflightFailed: all findings in one list.
     """
     before = state.load_state()
     state.require_pin(before, pinned)
@@ -62,17 +62,21 @@ def prepare(release: Path, models: Path, site: Site, pinned: str, reporter: Repo
     require_not_older(bundle.statement.predicate.bundle, before.accepted)
     lock = read_lock(bundle)
     reporter.step("preflight")
-    require(preflight(Case(bundle.statement, lock, site, release)))
-    return Prepared(bundle, lock, site, release)
+    findings = preflight(Case(bundle.statement, lock, site, release))
+    return Prepared(bundle, lock, site, release, tuple(findings))
 
 
 def install(prepared: Prepared, pinned: str, reporter: Reporter) -> Installed:
     """Turn this host into an appliance; the same again changes nothing.
 
     Raises:
+        PreflightFailed: all findings in one list.
         InstallFailed: a role failed, or the service does not answer; an earlier release is switched back to.
     """
     release, site = prepared.release, prepared.site
+    require(prepared.findings)
+    for warning in prepared.findings:
+        reporter.note(f"warning: {warning.what}: expected {warning.expected}, found {warning.found}; {warning.remedy}")
     before = state.load_state()
     state.save_state(before.model_copy(update={"root_fingerprint": pinned}))
     watch = _Watch()
