@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -12,25 +13,58 @@ from bundler.cli.verify import parse_fingerprint
 from custody.errors import OperatorMistake
 from custody.lock import alone
 from custody.report import ConsoleReporter
+from custody.secret import passphrase_option
 
 
 @click.command()
 @click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--site", "site_file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Site file.")
+@click.option("--site", "site_file", type=click.Path(path_type=Path), help="Site file of this host.")
 @click.option("--fingerprint", required=True, help="Of the root; `start` passes what was typed.")
+@click.option(
+    "--inventory", "-i", type=click.Path(path_type=Path, dir_okay=False),
+    help="Many hosts over ssh, instead of this one; RELEASE is the folder that `start --stage` made.",
+)  # fmt: skip
+@click.option("--start-sha256", metavar="HEX", help="With --inventory: digest of `start`, from the paper.")
+@click.option(
+    "--host-keys", type=click.Path(path_type=Path, dir_okay=False), default="/var/lib/airgap/host-keys",
+    show_default=True, help="With --inventory: pinned ssh host keys.",
+)  # fmt: skip
+@passphrase_option("the passphrase of the ssh key")
 @click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="Where to read the models from.")
 @click.option("--dry-run", is_flag=True, help="Verify, check the host, show the plan, change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
-    release: Path, site_file: Path, fingerprint: str, models: Path | None, dry_run: bool, as_json: bool
+    release: Path,
+    site_file: Path | None,
+    fingerprint: str,
+    inventory: Path | None,
+    start_sha256: str | None,
+    host_keys: Path,
+    passphrase_file: Path | None,
+    models: Path | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Turn this host into an appliance from the verified RELEASE. `start` calls it; run twice, it changes nothing.
 
     \b
     Example: airgap install /opt/airgap/releases/demo-1 --site /root/site/site.yml --fingerprint 3f9a...
+    Example: airgap install /srv/carry -i hosts.yml --fingerprint 3f9a... --start-sha256 77c1...
     """
+    if inventory is not None:
+        from bundler.cli.fleet import install_fleet
+
+        if start_sha256 is None or site_file is not None:
+            raise click.UsageError("--inventory wants --start-sha256, and names the site files itself")
+        install_fleet(
+            inventory, release, fingerprint, start_sha256, host_keys, passphrase_file, dry_run=dry_run, as_json=as_json
+        )
+        return
+    if site_file is None:
+        raise click.UsageError("Missing option '--site', or '--inventory' for many hosts")
     from bundler.install import install as core
     from bundler.install import paths, plan
+    from bundler.install.preflight import render, require
     from bundler.install.site import load_site
 
     if os.geteuid() != 0:
@@ -44,8 +78,15 @@ def command(
     with alone(paths.RUN / "install.lock", "another airgap install"):
         prepared = core.prepare(release, models or paths.MODELS / release.name, site, pinned, reporter)
         if dry_run:
-            for line in plan.describe(prepared.lock, site, release):
-                click.echo(line)
+            steps = plan.describe(prepared.lock, site, release)
+            findings = [dataclasses.asdict(finding) for finding in prepared.findings]
+            if as_json:
+                show_json("airgap.install-plan/1", {"plan": steps, "findings": findings})
+            else:
+                click.echo("\n".join(steps))
+            require(prepared.findings)
+            if findings and not as_json:
+                click.echo("\n" + render(prepared.findings))
             return
         done = core.install(prepared, pinned, reporter)
         core.keep_site_file(site_file)
