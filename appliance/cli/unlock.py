@@ -13,7 +13,8 @@ from custody.secret import ask_passphrase, passphrase_option
 @click.command()
 @passphrase_option("the volume's passphrase")
 @click.option("--wait", "wait_s", default=300, show_default=True, help="Seconds to wait for the engine; 0: do not.")
-def command(passphrase_file: Path | None, wait_s: int) -> None:
+@click.option("--dry-run", is_flag=True, help="Find the disk, say what would be done, and do nothing.")
+def command(passphrase_file: Path | None, wait_s: int, dry_run: bool) -> None:
     """Open the data volume and wait until the engine answers.
 
     \b
@@ -25,6 +26,10 @@ def command(passphrase_file: Path | None, wait_s: int) -> None:
 
     settings = config.load()
     reporter = ConsoleReporter()
+    if dry_run:
+        lines = volume.unlock(settings.volume, "", dry_run=True)
+        click.echo("\n".join(f"would: {line}" for line in lines) or "would do nothing")
+        return
     if settings.volume.is_open and settings.volume.is_mounted:
         reporter.note(f"{settings.mount} was open already")
     else:

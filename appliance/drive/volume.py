@@ -88,34 +88,44 @@ def prepare(volume: Volume, passphrase: str, folders: Sequence[Folder], *, dry_r
     return done
 
 
-def unlock(volume: Volume, passphrase: str) -> bool:
-    """Open and mount the volume; return whether there was anything to do.
+def unlock(volume: Volume, passphrase: str, *, dry_run: bool = False) -> list[str]:
+    """Open and mount the volume.
+
+    Returns:
+        What was, or would be, done, one line each; empty when nothing.
 
     Raises:
         TargetRefused: the disk is not there or not ours.
         SecretRefused: the passphrase is wrong.
     """
-    if volume.is_open and volume.is_mounted:
-        return False
+    done = []
     if not volume.is_open:
         disk = disks.find(volume.serial)
         if not disks.judge(disk, LABEL, volume.mapper):
             raise TargetRefused(f"{disk}: expected this host's data volume, found a blank disk", "airgap install")
-        _open(disk, volume, passphrase)
-    mount(volume)
-    return True
+        done.append(f"{disk}: opened as {volume.device}")
+        if not dry_run:
+            _open(disk, volume, passphrase)
+    if not volume.is_mounted:
+        done.append(f"{volume.mount}: mounted")
+        if not dry_run:
+            mount(volume)
+    return done
 
 
-def lock(volume: Volume) -> bool:
-    """Unmount and close the volume, its key is gone from memory; return whether there was anything to do."""
+def lock(volume: Volume, *, dry_run: bool = False) -> list[str]:
+    """Unmount and close the volume, its key is gone from memory; returns as `unlock`."""
     if not volume.is_open:
-        return False
+        return []
+    done = [f"{volume.mount}: unmounted, once what needs it has stopped", f"{volume.device}: closed"]
+    if dry_run:
+        return done
     # What needs the mount (the engine) is bound to it: systemd stops that first.
     run(["systemctl", "stop", volume.mount_unit], timeout_s=180)
     if volume.is_mounted:
         raise ProgramFailed(f"{volume.mount}: still mounted, something uses it", f"fuser -vm {volume.mount}")
     run(["cryptsetup", "close", volume.mapper])
-    return True
+    return done
 
 
 def mount(volume: Volume) -> None:

@@ -27,11 +27,12 @@ def load_key(file: Path, passphrase: bytes) -> PrivateKey:
     return PrivateKey.load(pem, passphrase, str(file))
 
 
-def sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter) -> str:
+def sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter, *, dry_run: bool = False) -> str:
     """Sign a bundle's Statement.
 
     Args:
         trust: folder with the root; it is put into the bundle's carrier.
+        dry_run: check everything, write nothing.
 
     Returns:
         The person's name.
@@ -41,11 +42,11 @@ def sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter) 
         IntegrityFailure: the bundle is not what its Statement says.
     """
     with alone(folder, "another signer"):
-        return _sign_bundle(folder, key, trust, reporter)
+        return _sign_bundle(folder, key, trust, reporter, dry_run)
 
 
-def _sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter) -> str:
-    for part in (folder / "carrier").rglob("*.part"):
+def _sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter, dry_run: bool) -> str:
+    for part in () if dry_run else (folder / "carrier").rglob("*.part"):
         part.unlink()  # of a signer who was interrupted
     root_bytes = _read(trust / "1.root.json")
     root = Root.parse(Envelope.parse(root_bytes, str(trust)).payload, str(trust))
@@ -63,6 +64,8 @@ def _sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter)
     envelope = read_envelope(folder, payload)
     if envelope.payload != payload:
         raise BundleMalformed(f"{folder}/carrier/statement.dsse.json: is over another Statement than statement.json")
+    if dry_run:
+        return person.name
     signed = envelope.signed_by(key)
     _put(carried, root_bytes)
     _put(carried.with_name("1.root.flat"), root.flat())

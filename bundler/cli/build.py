@@ -13,8 +13,9 @@ from custody.report import ConsoleReporter
 @click.command()
 @click.argument("lock", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show what would be fetched and compiled; change nothing.")
 @cache_option
-def command(lock: Path, bundle: Path, cache: Path) -> None:
+def command(lock: Path, bundle: Path, dry_run: bool, cache: Path) -> None:
     """Fetch and build everything that LOCK names into the folder BUNDLE.
 
     Stopped or failed, the same command goes on where it was; there is no half bundle.
@@ -22,11 +23,21 @@ def command(lock: Path, bundle: Path, cache: Path) -> None:
     \b
     Example: airgap build manifests/demo.lock.json /srv/bundles/demo-1
     """
-    from bundler.collect.build import build
+    from bundler.collect.build import build, plan
     from bundler.collect.cache import Cache
     from bundler.manifest.lock import load_lock
 
-    digest = build(load_lock(lock), bundle.absolute(), Cache(cache), project_root(), ConsoleReporter())
+    wanted, reporter = load_lock(lock), ConsoleReporter()
+    if dry_run:
+        would = plan(wanted, bundle.absolute(), Cache(cache, make=False), project_root(), reporter)
+        if would.is_built:
+            click.echo(f"would do nothing: {bundle} is there, whole, and of this lock")
+            return
+        click.echo(f"would fetch   {would.missing_bytes / 1e6:.1f} MB, the rest lies in {cache}")
+        click.echo(f"would compile {', '.join(would.to_compile) or 'nothing'}")
+        click.echo(f"would make    {bundle}, {would.items} items, {would.carried_bytes / 1e6:.1f} MB")
+        return
+    digest = build(wanted, bundle.absolute(), Cache(cache), project_root(), reporter)
     click.echo(f"bundle:    {bundle}")
     click.echo(f"statement: sha256 {digest}")
     click.echo("next:      two persons sign it: airgap sign BUNDLE --key KEY --trust FOLDER")

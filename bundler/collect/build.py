@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.bundle.read import FolderSource, unsigned_statement
@@ -21,7 +22,7 @@ from bundler.collect.deb import DebCollector
 from bundler.collect.file import FileCollector
 from bundler.collect.interface import Collector, Item, Workplace
 from bundler.collect.model import ModelCollector
-from bundler.collect.wheel import WheelCollector
+from bundler.collect.wheel import WheelCollector, to_compile
 from bundler.manifest.lock import Lock, dump_lock
 from custody.errors import AirgapError, BundleMalformed, FetchFailed, SpaceShort, TargetRefused
 from custody.lock import alone
@@ -30,8 +31,10 @@ from custody.trust.verify import verify_unsigned
 
 #: Fetches at a time: enough to hide latency, few enough for any mirror's manners.
 _THREADS = 6
-#: Room for a build tree and compiler output beside the payload itself.
+#: Room for compiler output and a small build tree beside the payload itself.
 TREE_BYTES = 3 << 30
+#: What a package of the build tree takes unpacked, its own copy included, as a share of its size.
+_UNPACKED_SHARE = 4
 
 COLLECTORS: tuple[Collector, ...] = (
     DebCollector(),
@@ -40,6 +43,37 @@ COLLECTORS: tuple[Collector, ...] = (
     FileCollector(),
     AnsibleCollector(),
 )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build would do.
+
+    Attributes:
+        is_built: the bundle is there and whole; nothing would be done.
+        items, carried_bytes: what the bundle would hold of the lock's items.
+        missing_bytes: what would be fetched; the rest lies in the cache.
+        to_compile: sources that would be compiled.
+    """
+
+    is_built: bool
+    items: int
+    carried_bytes: int
+    missing_bytes: int
+    to_compile: list[str]
+
+
+def plan(lock: Lock, destination: Path, cache: Cache, project: Path, reporter: Reporter) -> Plan:
+    """Look at what `build` would do with the same arguments, and change nothing; errors as `build`."""
+    is_built = destination.exists()
+    if is_built:
+        _built(destination, hashlib.sha256(dump_lock(lock)).hexdigest(), reporter)
+    items = _items(lock, Workplace(cache, _staging(destination), cache.scratch, project, reporter))
+    if not is_built:
+        _check_space(items, cache, destination.parent)
+    carried = [item.size_bytes for item in items if item.destination]
+    missing = sum(cache.missing_bytes(item.sha256, item.size_bytes) for item in items)
+    return Plan(is_built, len(carried), sum(carried), missing, to_compile(lock, cache))
 
 
 def build(lock: Lock, destination: Path, cache: Cache, project: Path, reporter: Reporter) -> str:
@@ -60,13 +94,13 @@ def build(lock: Lock, destination: Path, cache: Cache, project: Path, reporter: 
         FetchFailed: items failed; each is named.
     """
     lock_sha256 = hashlib.sha256(dump_lock(lock)).hexdigest()
-    staging = destination.with_name(f".{destination.name}.staging")
+    staging = _staging(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with alone(staging.with_name(f"{staging.name}.lock"), "another build of this bundle"):
         if destination.exists():
             return _built(destination, lock_sha256, reporter)
         workplace = Workplace(cache, _fresh(staging, lock_sha256), cache.scratch, project, reporter)
-        items = [item for collector in COLLECTORS for item in collector.items(lock, workplace)]
+        items = _items(lock, workplace)
         _check_space(items, cache, destination.parent)
         reporter.step(f"fetch: {len(items)} items")
         fetch(items, cache, reporter)
@@ -79,6 +113,14 @@ def build(lock: Lock, destination: Path, cache: Cache, project: Path, reporter: 
         expected = {item.destination: item.sha256 for item in items if item.destination}
         (staging / "lock.sha256").unlink()
         return seal(staging, lock, lock_sha256, expected, destination, reporter)
+
+
+def _staging(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.staging")
+
+
+def _items(lock: Lock, workplace: Workplace) -> list[Item]:
+    return [item for collector in COLLECTORS for item in collector.items(lock, workplace)]
 
 
 def _built(destination: Path, lock_sha256: str, reporter: Reporter) -> str:
@@ -140,8 +182,9 @@ def _fresh(staging: Path, lock_sha256: str) -> Path:
 
 def _check_space(items: Sequence[Item], cache: Cache, folder: Path) -> None:
     missing = sum(cache.missing_bytes(item.sha256, item.size_bytes) for item in items)
-    needed = missing + TREE_BYTES
-    if folder.stat().st_dev != cache.scratch.stat().st_dev:
+    needed = missing + TREE_BYTES + _UNPACKED_SHARE * sum(i.size_bytes for i in items if not i.destination)
+    folder, scratch = _existing(folder), _existing(cache.scratch)
+    if folder.stat().st_dev != scratch.stat().st_dev:
         needed = sum(item.size_bytes for item in items if item.destination)
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -149,6 +192,11 @@ def _check_space(items: Sequence[Item], cache: Cache, folder: Path) -> None:
             f"{folder}: expected {needed / 1e9:.1f} GB free, found {free / 1e9:.1f} GB",
             "free some, or name a folder on another disk",
         )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _place(source: Path, target: Path) -> None:

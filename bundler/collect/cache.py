@@ -25,14 +25,18 @@ def sha256_file(path: Path) -> str:
 
 
 class Cache:
-    """A folder of files named by their SHA-256, and of files being fetched (`*.part`)."""
+    """A folder of files named by their SHA-256, and of files being fetched (`*.part`).
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        make: make the folder where there is none; without, the cache can only be asked.
+    """
+
+    def __init__(self, folder: Path, *, make: bool = True) -> None:
         self._files = folder / "sha256"
         self._named = folder / "named"
         #: Folder for trees and temporary files, on the cache's file system.
         self.scratch = folder / "scratch"
-        for path in (self._files, self._named, self.scratch):
+        for path in (self._files, self._named, self.scratch) if make else ():
             path.mkdir(parents=True, exist_ok=True)
         self._client = httpx.Client(follow_redirects=True, timeout=60, trust_env=True)
 

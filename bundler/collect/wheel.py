@@ -168,6 +168,12 @@ def _requirement(name: str, version: str, digest: str) -> str:
     return f"{name}=={version} --hash=sha256:{digest}\n"
 
 
+def to_compile(lock: Lock, cache: Cache) -> list[str]:
+    """The sources that no earlier build has left a wheel of, each with its version."""
+    missing = [source for source in lock.sources if cache.recall(wheel_key(source, lock.tree_sha256)) is None]
+    return [f"{source.name} {source.version}" for source in missing]
+
+
 def _built(source: LockedSource, lock: Lock, workplace: Workplace) -> tuple[str, str]:
     """File name and digest of a source's wheel; the cache also remembers the name, by a digest of its own."""
     cache, key = workplace.cache, wheel_key(source, lock.tree_sha256)

@@ -109,10 +109,11 @@ def test_unlock_formats_nothing(host: Programs) -> None:
 
 def test_unlock_and_lock_say_whether_there_was_anything_to_do(host: Programs) -> None:
     host.answers["blkid"] = (0, OURS)
-    assert volume.unlock(VOLUME, PASSPHRASE) is True
-    assert volume.unlock(VOLUME, PASSPHRASE) is False
-    assert volume.lock(VOLUME) is True
-    assert volume.lock(VOLUME) is False
+    opened = volume.unlock(VOLUME, PASSPHRASE)
+    assert [line.rsplit(": ", 1)[1] for line in opened] == ["opened as /dev/mapper/airgap-data", "mounted"]
+    assert volume.unlock(VOLUME, PASSPHRASE) == []
+    assert [line.split(": ")[0] for line in volume.lock(VOLUME)] == ["/srv/airgap", "/dev/mapper/airgap-data"]
+    assert volume.lock(VOLUME) == []
     assert [line for line in host.calls if "stop" in line or "close" in line] == [
         "systemctl stop srv-airgap.mount",
         "cryptsetup close airgap-data",
@@ -121,3 +122,15 @@ def test_unlock_and_lock_say_whether_there_was_anything_to_do(host: Programs) ->
 
 def test_the_allow_list_of_headers_is_what_format_writes() -> None:
     assert (disks.CIPHER, disks.KDF, disks.MAX_MEMORY_KIB) == ("aes-xts-plain64", "argon2id", 262144)
+
+
+def test_dry_runs_of_unlock_and_lock_say_the_same_and_do_nothing(host: Programs) -> None:
+    host.answers["blkid"] = (0, OURS)
+    would = volume.unlock(VOLUME, "", dry_run=True)
+    assert not host.called("cryptsetup open")
+    assert not host.called("systemctl")
+    assert volume.unlock(VOLUME, PASSPHRASE) == would
+    calls = list(host.calls)
+    would = volume.lock(VOLUME, dry_run=True)
+    assert host.calls == calls
+    assert volume.lock(VOLUME) == would
