@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bundler.bundle.sign import add_root_signature, sign_bundle
 from bundler.bundle.write import seal
-from bundler.manifest.lock import Lock, dump_lock
+from bundler.manifest.lock import Lock, LockedDeb, dump_lock
 from custody.report import SilentReporter
 from custody.trust.envelope import Envelope
 from custody.trust.keys import PrivateKey
@@ -35,8 +35,8 @@ class Made:
     approver: PrivateKey
 
 
-def lock(version: int = 1) -> Lock:
-    """A lock without items, for bundles whose payload a test writes itself."""
+def lock(version: int = 1, debs: tuple[LockedDeb, ...] = ()) -> Lock:
+    """A lock without items, or with packages alone, for bundles whose payload a test writes itself."""
     zeros = "0" * 64
     return Lock.model_validate(
         {
@@ -55,7 +55,8 @@ def lock(version: int = 1) -> Lock:
             },
             "source_date_epoch": 1760000000,
             "tree_sha256": zeros,
-            **dict.fromkeys(("indexes", "debs", "wheels", "sources", "models", "files"), ()),
+            **dict.fromkeys(("indexes", "wheels", "sources", "models", "files"), ()),
+            "debs": debs,
         }
     )
 
@@ -69,10 +70,12 @@ def stage(folder: Path, payload: dict[str, bytes]) -> Path:
     return folder
 
 
-def sealed(folder: Path, version: int = 1, payload: dict[str, bytes] | None = None) -> Path:
+def sealed(
+    folder: Path, version: int = 1, payload: dict[str, bytes] | None = None, debs: tuple[LockedDeb, ...] = ()
+) -> Path:
     """An unsigned bundle in `folder`."""
     staging = stage(folder.with_name(folder.name + ".staging"), payload or PAYLOAD)
-    made = lock(version)
+    made = lock(version, debs)
     expected = {path: hashlib.sha256(data).hexdigest() for path, data in (payload or PAYLOAD).items()}
     seal(staging, made, hashlib.sha256(dump_lock(made)).hexdigest(), expected, folder, SilentReporter())
     return folder
@@ -88,7 +91,7 @@ def make_trust(folder: Path, root: Root, signers: list[PrivateKey]) -> str:
     return fingerprint(root.payload())
 
 
-def make(folder: Path, payload: dict[str, bytes] | None = None) -> Made:
+def make(folder: Path, payload: dict[str, bytes] | None = None, debs: tuple[LockedDeb, ...] = ()) -> Made:
     """A bundle signed by alice (builder) and bob (approver)."""
     alice, bob = PrivateKey.generate(), PrivateKey.generate()
     persons = (
@@ -98,7 +101,7 @@ def make(folder: Path, payload: dict[str, bytes] | None = None) -> Made:
     root = Root(1, persons, {"root": 2, "builder": 1, "approver": 1})
     trust = folder / "trust"
     pinned = make_trust(trust, root, [alice, bob])
-    bundle = sealed(folder / "bundle", payload=payload)
+    bundle = sealed(folder / "bundle", payload=payload, debs=debs)
     for key in (alice, bob):
         sign_bundle(bundle, key, trust, SilentReporter())
     return Made(bundle, trust, pinned, alice, bob)
