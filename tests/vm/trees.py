@@ -26,10 +26,15 @@ def unpacked(tar: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=tar.parent, prefix="tree-") as folder:
             tree = Path(folder) / "root"
             tree.mkdir()
-            run(*_TAR, "-C", str(tree), "-xpf", str(tar))
+            unpack(tar, tree)
             yield tree
     finally:
         os.umask(umask)
+
+
+def unpack(tar: Path, tree: Path) -> None:
+    """Unpack a tar file into an empty folder."""
+    run(*_TAR, "-C", str(tree), "-xpf", str(tar))
 
 
 def pack(tree: Path, tar: Path) -> None:
