@@ -1,0 +1,125 @@
+"""`airgap status` on a whole appliance made of namespaces: what is well is ok, and each thing that is wrong shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.cli.status import render
+from appliance.status.line import Line, Verdict
+from tests.unit.appliance import host as hosts
+from tests.unit.appliance.host import AIRGAP, FINGERPRINT, Host, certificate_for, listener, new_host
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with new_host(tmp_path) as made:
+        yield made
+
+
+def test_an_appliance_that_is_well_is_ok_on_every_line_and_fits_a_screen(host: Host) -> None:
+    lines = host.status()
+    assert {verdict for verdict, _ in lines.values()} == {"ok"}, lines
+    assert lines["release", "root"][1].replace(" ", "") == FINGERPRINT
+    assert lines["models", "words"] == ("ok", "0.00 GB, served")
+    done = host.run(AIRGAP, "status")
+    rows = done.stdout.splitlines()
+    assert max(map(len, rows)) <= 80
+    assert len(rows) <= 40
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "ip route add default via 10.83.2.2 table 77": ("isolation", "default routes", "10.83.2.2 in table 77"),
+            "nft insert rule inet airgap output accept": ("isolation", "own packet filter", "not as in firewall.nft"),
+            "nft chain ip6 filter OUTPUT { policy accept; }": ("isolation", "ufw", "ip6 OUTPUT"),
+            "sysctl -qw net.ipv6.conf.all.forwarding=1": ("isolation", "forwarding", "ipv6"),
+            "ip link add br0 up type bridge": ("isolation", "interfaces", "also up: br0"),
+            "truncate -s 3 /srv/airgap/models/demo-1/words.gguf": ("models", "words", "found 3"),
+            "rm /etc/airgap/gateway/tls.crt": ("tls", "not looked at", "tls.crt"),
+        },
+        {
+            "ip -6 route add default via fd00:83::2": ("isolation", "default routes", "fd00:83::2 in table main"),
+            "nft add element inet airgap management4 { 9.9.9.9 }": ("isolation", "own packet filter", "not as in"),
+            "nft delete table ip filter": ("isolation", "ufw", "ip INPUT"),
+            "ln -sfn /opt/airgap/releases/demo-2 /opt/airgap/current": ("release", "not looked at", "facts.txt"),
+        },
+        {
+            "ip route add 128.0.0.0/1 via 10.83.2.2": ("isolation", "default routes", "128.0.0.0/1"),
+            "nft delete table inet airgap": ("isolation", "own packet filter", "not loaded"),
+        },
+    ],
+)
+def test_what_is_wrong_is_bad(host: Host, changes: dict[str, tuple[str, str, str]]) -> None:
+    for change in changes:
+        host.run(*change.split())
+    lines = host.status()
+    for topic, what, found in changes.values():
+        verdict, said = lines[topic, what]
+        assert (verdict, found in said) == ("bad", True), said
+    assert lines["drives", f"disk {hosts.SERIAL}"][0] == "ok"
+
+
+def test_sockets_of_strangers_are_named(host: Host) -> None:
+    with host.running(listener("tcp")), host.running(listener("packet")):
+        lines = host.status()
+    assert lines["isolation", "listening"][0] == "bad"
+    assert lines["isolation", "listening"][1].startswith("tcp 8000 (python")
+    assert lines["isolation", "packet sockets"][0] == "warning"
+    assert lines["isolation", "packet sockets"][1].startswith("python")
+
+
+def test_a_locked_volume_is_told_and_stops_no_other_line(host: Host) -> None:
+    host.run("umount", "/srv/airgap")
+    host.run("rm", "/dev/mapper/airgap-data")
+    lines = host.status()
+    assert lines["drives", "volume"] == ("warning", "locked: airgap unlock")
+    assert lines["service", "engine"] == ("warning", "stopped while the volume is locked")
+    assert lines["models", "words"][0] == "warning"
+    assert {verdict for verdict, _ in lines.values()} == {"ok", "warning"}
+
+
+def test_certificates_days_are_counted(host: Host) -> None:
+    for days, verdict in ((29, "warning"), (6, "bad")):
+        host.write("/etc/airgap/gateway/tls.crt", certificate_for(days))
+        said = host.status()["tls", "certificate"]
+        assert said == (verdict, f"CN={hosts.SERVER_NAME}: {days} days left")
+
+
+def test_failed_units_a_silent_gateway_and_another_release_show(host: Host) -> None:
+    failed = hosts.answer([{"unit": "smartd.service", "load": "loaded", "active": "failed", "sub": "failed"}])
+    host.program("systemctl", f'case "$1" in is-active) echo inactive;; *) {failed}\n;; esac')
+    host.write("/var/lib/airgap/state.json", '{"release": "demo-0"}')
+    lines = host.status()
+    assert lines["units", "failed"] == ("bad", "smartd.service")
+    assert lines["service", "gateway"] == ("bad", "inactive")
+    assert lines["service", "engine"] == ("bad", "inactive, answers")
+    assert lines["release", "accepted"] == ("bad", "demo-0: the installation of demo-1 did not end")
+    assert lines["release", "root"] == ("bad", "none pinned")
+
+
+def test_a_clock_with_sources_must_be_synchronised(host: Host) -> None:
+    host.write("/etc/chrony/chrony.conf", "server 10.83.2.2 iburst\n")
+    for tracking, verdict, found in (
+        ("0A530202,10.83.2.2,3,1795239118.1,0.0004,0,0,1,0,0.1,0.01,0.001,64.2,Normal", "ok", "10.83.2.2, stratum 3"),
+        ("00000000,,0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,1.0,1.0,0.0,Not synchronised", "warning", "not synchronised"),
+        ("", "warning", "not synchronised"),
+    ):
+        host.program("chronyc", f"echo '{tracking}'")
+        said = host.status()["clock", "kept by"]
+        assert (said[0], found in said[1]) == (verdict, True), said
+
+
+def test_the_word_says_the_verdict_with_and_without_colour() -> None:
+    lines = [Line("units", "failed", Verdict.BAD, "x " * 60)]
+    plain = render(lines, colour=False)
+    assert plain[0].startswith("bad      units     failed: x")
+    assert all(len(row) <= 80 for row in plain) and len(plain) == 3
+    assert "\x1b[31mbad" in render(lines, colour=True)[0]
