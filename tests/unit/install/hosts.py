@@ -29,7 +29,7 @@ MAC = "52:54:00:a1:00:01"
 SERIAL = "AIRGAPDATA01"
 KERNEL = "6.12.48+deb13-amd64"
 #: include/uapi/linux/sched.h
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000
 _ZEROS = "0" * 64
 _DAY_S = 86400
 
@@ -38,12 +38,17 @@ Result = TypeVar("Result")
 
 def in_own_network(function: Callable[[], Result]) -> Result:
     """Run a function in a network namespace of its own, which its programs inherit; needs root."""
+    return in_namespace(CLONE_NEWNET, function)
+
+
+def in_namespace(kind: int, function: Callable[[], Result]) -> Result:
+    """Run a function in a thread with a namespace of its own, which its programs inherit; needs root."""
     done: list[Result] = []
     failed: list[BaseException] = []
 
     def work() -> None:
         try:
-            if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+            if ctypes.CDLL(None, use_errno=True).unshare(kind):
                 raise OSError(ctypes.get_errno(), "unshare")
             done.append(function())
         except BaseException as error:
