@@ -36,8 +36,7 @@ def install_fleet(
 ) -> None:
     """Carry the bundle in a folder to every host of an inventory and install it there; ends with a table.
 
-    Raises:
-        click.exceptions.Exit: with the lowest exit code among the hosts that failed.
+    Exits with the lowest exit code among the hosts that failed.
     """
     from bundler.install.remote.carry import load_cargo
     from bundler.install.remote.fleet import Fleet, exit_code
@@ -75,7 +74,7 @@ def install_fleet(
     else:
         _show(fleet.ended)
     if code := exit_code(fleet.ended):
-        raise click.exceptions.Exit(code)
+        sys.exit(code)
 
 
 def _load_keys(inventory: Inventory, passphrase_file: Path | None) -> dict[str, paramiko.PKey]:
@@ -112,6 +111,7 @@ def _rows(ended: list[Ended]) -> list[dict[str, object]]:
             "result": one.result,
             "exit_code": one.code,
             "message": one.message,
+            "hint": one.hint,
             "seconds": round(one.seconds, 1),
         }
         for one in ended
@@ -133,4 +133,4 @@ def _show(ended: list[Ended]) -> None:
     Console(width=80, highlight=False, markup=False).print(table)
     for one in ended:
         if one.code:
-            click.echo(f"\n{one.host.name}: {one.message}")
+            click.echo(f"\n{one.host.name}: {one.message}\n  next: {one.hint}")

@@ -146,13 +146,13 @@ def carry(link: Link, name: str, folder: str, pieces: Iterable[Piece], free_byte
             return sent
         if turn == _ROUNDS:
             raise DigestMismatch(
-                f"{name}: {(wrong[0].path if wrong else extra[0])} differs after it was sent {_ROUNDS} times",
+                f"{(wrong[0].path if wrong else extra[0])} differs after it was sent {_ROUNDS} times",
                 "on the host: dmesg; df",
             )
         grows = sum(max(0, p.size_bytes - len(there.get(p.path, ())) * LEAF_BYTES) for p in wrong)
         if grows > free_bytes:
             raise SpaceShort(
-                f"{name}: {folder}: expected {grows / 1e9:.1f} GB free, found {free_bytes / 1e9:.1f} GB",
+                f"{folder}: expected {grows / 1e9:.1f} GB free, found {free_bytes / 1e9:.1f} GB",
                 "name a folder with room in the inventory",
             )
         with link.sftp() as far:

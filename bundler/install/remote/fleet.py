@@ -33,7 +33,7 @@ class Ended:
         key: fingerprint of its ssh key, or empty.
         stage: the last one reached: key, facts, carry, install, done.
         code: exit code of the common table; 0 is well.
-        message: what a failure said.
+        message, hint: what a failure said.
     """
 
     host: InventoryHost
@@ -42,6 +42,7 @@ class Ended:
     sent_bytes: int = 0
     code: int = 0
     message: str = ""
+    hint: str = ""
     seconds: float = 0.0
     facts: Facts | None = None
 
@@ -86,7 +87,7 @@ class Fleet:
                 key = shown[one.host.name]
                 if not self._pins.require(one.host, key) and not confirm(one.host, key.fingerprint):
                     raise HostKeyRejected(
-                        f"{one.host.name} ({one.host.place}): ssh host key: nobody vouched for {key.fingerprint}",
+                        f"{one.host.place}: ssh host key: nobody vouched for {key.fingerprint}",
                         "compare it at the host's console, then give it as host_key in the inventory",
                     )
                 if pin:
@@ -98,7 +99,7 @@ class Fleet:
 
         def ask(one: Ended) -> None:
             one.stage = "facts"
-            with self._connect(one.host)() as link:
+            with self._connect(one)() as link:
                 one.facts = ask_facts(link, orders[one.host.name])
             if one.facts.installed:
                 one.stage = "done"
@@ -113,7 +114,7 @@ class Fleet:
             if one.facts is None or one.facts.running:
                 return  # what is being installed must not change below it
             one.stage = "carry"
-            with self._connect(one.host)() as link:
+            with self._connect(one)() as link:
                 one.sent_bytes = carry_to(link, orders[one.host.name], one.facts, self._reporter)
 
         self._each(carry, self._inventory.forks)
@@ -124,13 +125,21 @@ class Fleet:
 
         def install(one: Ended) -> None:
             one.stage = "install"
-            install_on(self._connect(one.host), orders[one.host.name], self._reporter)
+            install_on(self._connect(one), orders[one.host.name], self._reporter)
             one.stage = "done"
 
         self._each(install, self._inventory.serial, batches=True)
 
-    def _connect(self, host: InventoryHost) -> Connect:
-        return partial(connect, host, self._pins.kind(host), self._pins.require, self._keys[host.name])
+    def _connect(self, one: Ended) -> Connect:
+        def judge(host: InventoryHost, key: paramiko.PKey) -> None:
+            self._pins.require(host, key)
+            if key.fingerprint != one.key:
+                raise HostKeyRejected(
+                    f"{host.place}: ssh host key: expected {one.key} as a moment ago, found {key.fingerprint}",
+                    "somebody is in between, or two machines share the address",
+                )
+
+        return partial(connect, one.host, self._pins.kind(one.host), judge, self._keys[one.host.name])
 
     def _going(self) -> list[Ended]:
         return [one for one in self.ended if not one.code and one.stage != "done"]
@@ -158,14 +167,14 @@ class Fleet:
             yield
         except AirgapError as error:
             one.code = error.code if isinstance(error, RemoteFailed) else error.exit_code
-            one.message = f"{error.message}\nnext: {error.hint}" if error.hint else error.message
+            one.message, one.hint = error.message, error.hint
         except LOST as error:
             one.code = EnvironmentProblem.exit_code
-            one.message = f"{one.host.name} ({one.host.place}): {error or type(error).__name__}"
+            one.message, one.hint = f"{one.host.place}: {error or type(error).__name__}", "run the same command again"
         finally:
             one.seconds += time.monotonic() - begun_s
             if one.code:
-                self._reporter.note(f"{one.host.name}: {one.message.splitlines()[-1] if one.message else one.code}")
+                self._reporter.note(f"{one.host.name}: {one.message}")
 
 
 def exit_code(ended: list[Ended]) -> int:

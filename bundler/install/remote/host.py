@@ -66,15 +66,15 @@ def ask_facts(link: Link, order: Order) -> Facts:
     said = link.run("facts", str(host.folder), order.cargo.release).decode(errors="replace")
     facts = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
     if facts.get("uid") != "0":
-        raise OperatorMistake(f"{host.name}: expected root's rights, found uid {facts.get('uid')}", "log in as root")
+        raise OperatorMistake(f"expected root's rights, found uid {facts.get('uid')}", "log in as root")
     state = State()
     if "state" in facts:
-        there = Path(f"{host.name}: state.json")
+        there = Path("/var/lib/airgap/state.json")
         state = validate(json.loads(base64.b64decode(facts["state"])), State, there)
     require_pin(state, order.fingerprint)
     running = facts.get("running", "")
     if running not in ("", order.title):
-        raise AlreadyRunning(f"{host.name}: something else is being installed: {running}", "wait for it to end")
+        raise AlreadyRunning(f"something else is being installed: {running}", "wait for it to end")
     installed = (
         state.release == order.cargo.release
         and facts.get("statement") == order.cargo.statement_sha256
@@ -103,7 +103,7 @@ def install_on(connect: Connect, order: Order, reporter: Reporter) -> None:
             link.run("begin", folder, order.title, order.fingerprint, order.cargo.start_sha256)
     status, last = _follow(connect, host.name, folder, reporter)
     if status == "gone":
-        raise InstallFailed(f"{host.name}: the run ended without a result: did the host restart?", "run it again")
+        raise InstallFailed("the run ended without a result: did the host restart?", "run it again")
     if status != "0":
         raise RemoteFailed(int(status), "\n".join(last), f"on {host.name}: less {folder}/log")
     with connect() as link:
@@ -140,7 +140,7 @@ def _follow(connect: Connect, name: str, folder: str, reporter: Reporter) -> tup
         except LOST as error:
             if time.monotonic() - heard_s > _LOST_S:
                 raise EnvironmentProblem(
-                    f"{name}: no answer for {_LOST_S:.0f} s: {error}; what was begun there goes on",
+                    f"no answer for {_LOST_S:.0f} s: {error}; what was begun there goes on",
                     "run the same command again: it joins in",
                 ) from error
             reporter.note(f"{name}: connection lost, trying again")

@@ -40,8 +40,7 @@ class Judge(Protocol):
 class Link:
     """A login on a host."""
 
-    def __init__(self, name: str, transport: paramiko.Transport) -> None:
-        self._name = name
+    def __init__(self, transport: paramiko.Transport) -> None:
         self._transport = transport
 
     def run(self, verb: str, *arguments: str) -> bytes:
@@ -68,7 +67,7 @@ class Link:
             raise EOFError("the connection ended before the command did")
         if status != 0:
             said = errors.decode(errors="replace").strip()
-            raise ProgramFailed(f"{self._name}: {verb} ended with status {status}\n{said}".rstrip())
+            raise ProgramFailed(f"{verb} ended with status {status}\n{said}".rstrip(), "log in there and look")
         return output
 
     def sftp(self) -> paramiko.SFTPClient:
@@ -110,10 +109,10 @@ def connect(host: InventoryHost, kind: str | None, judge: Judge, key: paramiko.P
             transport.auth_publickey(host.user, key)
         except paramiko.AuthenticationException as error:
             raise SecretRefused(
-                f"{host.name}: {host.user} is not let in with {host.key}",
+                f"{host.user} is not let in with {host.key}",
                 f"add {host.key}.pub to the host's authorized_keys",
             ) from error
-        yield Link(host.name, transport)
+        yield Link(transport)
 
 
 @contextmanager
@@ -130,7 +129,7 @@ def _dial(host: InventoryHost, kind: str | None) -> Iterator[paramiko.Transport]
             transport.start_client(timeout=_ANSWER_S)
         except IncompatiblePeer as error:
             raise EnvironmentProblem(
-                f"{host.name}: expected a host key of {', '.join(KEY_TYPES)} and a current cipher: {error}",
+                f"{host.place}: expected a host key of {', '.join(KEY_TYPES)} and a current cipher: {error}",
                 "on the host: ssh-keygen -A",
             ) from error
         yield transport

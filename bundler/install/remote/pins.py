@@ -83,7 +83,7 @@ def _fingerprint(kind: str, blob: str) -> str:
 
 def _changed(host: InventoryHost, expected: str, key: PKey) -> HostKeyRejected:
     return HostKeyRejected(
-        f"{host.name} ({host.place}): ssh host key: expected {expected}, found {key.fingerprint}",
+        f"{host.place}: ssh host key: expected {expected}, found {key.fingerprint}",
         "somebody may be in between, or the host was set up anew: look at the host's console with"
         " `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`; only if that is the key, take the old one out",
     )
