@@ -92,13 +92,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 def make_keys(folder: Path, name: str) -> None:
-    argv = [AIRGAP, "keys", "new", name, "--out", folder, "--passphrase-file", "-"]
+    argv: list[str | Path] = [AIRGAP, "keys", "new", name, "--out", folder, "--passphrase-file", "-"]
     subprocess.run(argv, input=KEY_PASSPHRASE, text=True, capture_output=True, check=True)
 
 
 def decrypt(file: Path, key: Path) -> subprocess.CompletedProcess[bytes]:
     """Open it as docs/how-to/ask-for-help.md says."""
-    argv = ["openssl", "cms", "-decrypt", "-inform", "DER", "-in", file, "-inkey", key]
+    argv: list[str | Path] = ["openssl", "cms", "-decrypt", "-inform", "DER", "-in", file, "-inkey", key]
     return subprocess.run([*argv, "-passin", f"pass:{KEY_PASSPHRASE}"], capture_output=True, check=False)
 
 
