@@ -151,7 +151,7 @@ class Storage(Strict):
     """The encrypted data volume."""
 
     data_disk_serial: Annotated[Serial, Field(description="as `lsblk -o PATH,SERIAL` shows it")]
-    passphrase: Annotated[SecretReference, Field(description="opens the data volume; at least 15 characters")]
+    passphrase: Annotated[SecretReference, Field(description="opens the data volume")]
 
 
 MigProfile = Annotated[str, text(r"[1-9]g\.\d{1,3}gb(?:\+[a-z.]+)?", "a MIG profile, like 3g.71gb")]

@@ -93,13 +93,13 @@ def is_secret(annotation: Any) -> bool:
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
     """The model that a type asks for, `None` being allowed beside it."""
-    kind = _without_none(annotation)
+    kind = plain(annotation)
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def member(annotation: Any, part: str | int) -> Any:
     """The type of one field, entry or item of a type; `None` when it has none of that name."""
-    kind = _without_none(annotation)
+    kind = plain(annotation)
     if model := model_of(kind):
         field = model.model_fields.get(str(part))
         return field_type(field) if field else None
@@ -111,12 +111,12 @@ def member(annotation: Any, part: str | int) -> Any:
 
 def key_of(annotation: Any) -> Any:
     """The type of a mapping's keys."""
-    return get_args(_without_none(annotation))[0]
+    return get_args(plain(annotation))[0]
 
 
 def is_compound(annotation: Any) -> bool:
     """Whether a type asks for a mapping or a list."""
-    kind = _without_none(annotation)
+    kind = plain(annotation)
     return model_of(kind) is not None or get_origin(kind) in (tuple, dict)
 
 
@@ -177,9 +177,10 @@ def _unwrap(annotation: Any) -> tuple[Any, list[Any]]:
     return annotation, marks
 
 
-def _without_none(annotation: Any) -> Any:
+def plain(annotation: Any) -> Any:
+    """A type without its constraints, and without `None` where that is allowed beside it."""
     kind = _unwrap(annotation)[0]
     if get_origin(kind) in (Union, types.UnionType):
         rest = [choice for choice in get_args(kind) if choice is not type(None)]
-        return _without_none(rest[0])
+        return plain(rest[0])
     return kind

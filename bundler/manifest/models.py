@@ -52,9 +52,9 @@ class BundleHeader(Strict):
 class Target(Strict):
     """The host that the bundle is for, described once."""
 
-    distribution: Literal["debian"]
+    distribution: Annotated[Literal["debian"], Field(description="of the host")]
     release: Annotated[Literal["trixie", "bookworm"], Field(description="code name: Debian 13 or 12")]
-    architecture: Literal["amd64"]
+    architecture: Annotated[Literal["amd64"], Field(description="of the host, as dpkg calls it")]
     python: Annotated[
         str,
         text(r"3\.\d{1,3}", 'a Python version in quotes, like "3.13"'),
@@ -80,7 +80,7 @@ class Target(Strict):
 class Archive(Strict):
     """A distribution archive, named; where it is fetched from is the builder's business."""
 
-    name: ArchiveName
+    name: Annotated[ArchiveName, Field(description="as its address ends in the builder's apt configuration")]
     suites: Annotated[tuple[Name, ...], Field(min_length=1, description="like trixie, trixie-updates")]
     components: Annotated[tuple[Name, ...], Field(min_length=1, description="like main, non-free")] = ("main",)
 
@@ -88,7 +88,7 @@ class Archive(Strict):
 class Apt(Strict):
     """Distribution packages."""
 
-    archives: Annotated[tuple[Archive, ...], Field(min_length=1)]
+    archives: Annotated[tuple[Archive, ...], Field(min_length=1, description="distribution archives, by name alone")]
     packages: Annotated[
         tuple[PackageName, ...],
         Field(description="installed on the appliance; apt solves their closure against `target.dpkg_status`"),
@@ -131,7 +131,7 @@ class ModelItem(Strict):
     """Weights in one GGUF file."""
 
     name: Annotated[Name, Field(description="what clients ask for; also the file's name on the appliance")]
-    source: Source
+    source: Annotated[Source, Field(description="where the builder finds it")]
     sha256: Annotated[Sha256, Field(description="of the GGUF file; what comes is compared with it")]
     license: Annotated[Line, Field(description="SPDX identifier, or words")]
     label: Annotated[Name, Field(description="who may use it, for the policy")] = "general"
@@ -145,7 +145,7 @@ class FileItem(Strict):
         text("[A-Za-z0-9][A-Za-z0-9._-]{0,126}", "a file name of letters, digits and ._-"),
         Field(description="its name below `data/files/`"),
     ]
-    source: Source
+    source: Annotated[Source, Field(description="where the builder finds it")]
     sha256: Annotated[Sha256, Field(description="of the file; what comes is compared with it")]
 
 

@@ -45,7 +45,7 @@ def test_exit_codes_are_unique_and_documented() -> None:
     assert len(codes) == len(kinds)
     assert not codes & {0, 1, 2}
     page = (ROOT / "docs/reference/exit-codes.md").read_text()
-    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    documented = {int(code) for code in re.findall(r"^\| \[(\d+)\]", page, re.MULTILINE)}
     assert codes <= documented
 
 

@@ -23,7 +23,7 @@ def project(tmp_path: Path) -> Path:
             (folder / part).parent.mkdir(exist_ok=True)
             (folder / part).write_text(part)
         else:
-            (folder / part).mkdir()
+            (folder / part).mkdir(parents=True)
             (folder / part / "one.py").write_text("1\n")
     return folder
 

@@ -37,7 +37,7 @@ def project(tmp_path: Path) -> Path:
         if "." in part or part == "LICENSE":
             (folder / part).write_text(PYPROJECT)
         else:
-            (folder / part).mkdir()
+            (folder / part).mkdir(parents=True)
     return folder
 
 
