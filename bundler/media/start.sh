@@ -254,6 +254,7 @@ if [ ! -e "$release/venv/complete" ] || ! cmp -s carrier/statement.json "$releas
         env -i PATH="$PATH" HOME=/nonexistent LC_ALL=C "$release/venv/bin/python" -I -m pip --isolated --quiet \
             --disable-pip-version-check --no-cache-dir install --no-index --no-deps --only-binary :all: \
             --require-hashes --find-links sealed/data/wheels -r sealed/data/wheels/control.txt
+        sed -i '1s/$/ -I/' "$release/venv/bin/airgap" # no PYTHON* variable of its callers has a say
         : >"$release/venv/complete"
     ) >&2 || { rm -rf "$release/venv"; die 42 'pip: the wheels of the medium do not install' "$again"; }
 fi

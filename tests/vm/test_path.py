@@ -131,6 +131,18 @@ def test_locked_host_boots_soon_and_says_503(walked: Walked) -> None:
     assert facts["failed units while locked"] == ""
 
 
+def test_a_planted_python_module_does_not_run(host: Any) -> None:
+    planted = "/run/planted"
+    host.run_expect([0], f"mkdir {planted}; echo 'open(\"{planted}/mark\", \"w\")' >{planted}/sitecustomize.py")
+    try:
+        host.run_expect([0], f"PYTHONPATH={planted} airgap --version")
+        assert not host.file(f"{planted}/mark").exists
+        host.run_expect([0], f"PYTHONPATH={planted} python3 -c pass")  # whom it works on
+        assert host.file(f"{planted}/mark").exists
+    finally:
+        host.run_expect([0], f"rm -r {planted}")
+
+
 def test_no_unit_failed(host: Any) -> None:
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
 

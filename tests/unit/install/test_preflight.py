@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +17,11 @@ import pytest
 from bundler.install.plan import ENGINE_PORT
 from bundler.install.preflight import Case, Finding, preflight, render, require
 from custody.errors import InputInvalid, PreflightFailed
+from tests.bundles import make
 from tests.unit.install.hosts import GPU, KERNEL, MAC, MODEL, SERIAL, FakeHost, deb, in_own_network
 
 pytestmark = pytest.mark.root
+AIRGAP = Path(sys.executable).with_name("airgap")
 YEAR_S = 365 * 86400
 HEADERS = f"linux-headers-{KERNEL}"
 DRIVER: dict[str, Any] = {"gpu": GPU, "debs": [deb(HEADERS), deb("nvidia-open-kernel-dkms")]}
@@ -317,6 +321,12 @@ def test_every_other_way_out_is_named_in_one_list(host: FakeHost) -> None:
     assert all(finding.stops and "accept it by name" in finding.remedy for finding in found.values())
 
 
+def test_the_host_contract_lists_every_kind() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/host-contract.md").read_text()
+    listed = set(re.findall(r"`([a-z-]+):[A-Za-z0-9]+`", page))
+    assert listed == {name.partition(":")[0] for name in WAYS}
+
+
 def test_a_management_controller_is_one_finding_however_it_shows(host: FakeHost) -> None:
     host.write("/sys/class/ipmi/ipmi0/uevent", "")
     host.write("/dev/ipmi0", "")
@@ -407,9 +417,31 @@ def test_warnings_do_not_stop_and_come_last() -> None:
     assert lines.index("disk") < lines.index("warning:")
 
 
-def test_findings_are_plain_data() -> None:
-    import dataclasses
-
-    assert json.loads(json.dumps(dataclasses.asdict(Finding("a", "b", "c", "d")))) == {
-        "what": "a", "expected": "b", "found": "c", "remedy": "d", "stops": True,
-    }  # fmt: skip
+def test_a_dry_run_tells_programs_and_people_the_same(host: FakeHost, tmp_path: Path) -> None:
+    """The real command, a signed bundle, and this machine, which is no bare Debian 13 with a blank disk."""
+    made = make(tmp_path / "made")
+    host.site["service"]["model"] = "another"
+    host.case()  # writes the site file
+    argv: list[str | Path] = [
+        "install",
+        made.folder,
+        "--models",
+        made.folder / "sealed/data/models",
+        "--fingerprint",
+        made.fingerprint,
+    ]
+    argv += ["--site", host.site_folder / "site.yml", "--dry-run", "--json"]
+    before = Path("/var/lib/airgap/state.json").exists()
+    apart = ["unshare", "--mount", "--net", "sh", "-c", 'mount -t tmpfs tmpfs /run; exec "$@"', "sh"]
+    done = subprocess.run([*apart, AIRGAP, *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == PreflightFailed.exit_code, done.stderr
+    said = json.loads(done.stdout)
+    assert said["schema"] == "airgap.install-plan/1"
+    assert any(line.startswith("firewall") for line in said["plan"])
+    found = {finding["what"]: finding for finding in said["findings"]}
+    assert {f"data disk {SERIAL}", "network.interface_mac", "service.model"} <= set(found)
+    assert set(found["service.model"]) == {"what", "expected", "found", "remedy", "stops"}
+    assert f"{sum(finding['stops'] for finding in found.values())} findings" in done.stderr
+    assert all(len(line) <= 80 for line in done.stderr.splitlines())
+    assert all(finding["remedy"].split()[0] in done.stderr for finding in found.values())
+    assert Path("/var/lib/airgap/state.json").exists() == before
