@@ -133,7 +133,7 @@ def test_locked_host_boots_soon_and_says_503(walked: Walked) -> None:
 
 def test_a_planted_python_module_does_not_run(host: Any) -> None:
     planted = "/run/planted"
-    host.run_expect([0], f"mkdir {planted}; echo 'open(\"{planted}/mark\", \"w\")' >{planted}/sitecustomize.py")
+    host.run_expect([0], f'mkdir {planted}; echo \'open("{planted}/mark", "w")\' >{planted}/sitecustomize.py')
     try:
         host.run_expect([0], f"PYTHONPATH={planted} airgap --version")
         assert not host.file(f"{planted}/mark").exists
