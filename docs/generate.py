@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from bundler.cli import cli
+from bundler.install.remote.inventory import Inventory
 from bundler.install.site import Site
 from bundler.manifest import form
 from bundler.manifest.models import Manifest
@@ -44,6 +45,7 @@ def pages() -> dict[Path, str]:
     """Every generated page, whole, by its path."""
     made = {
         DOCS / "reference/exit-codes.md": _between(DOCS / "reference/exit-codes.md", exit_codes()),
+        DOCS / "reference/inventory.md": _between(DOCS / "reference/inventory.md", fields(Inventory)),
         DOCS / "reference/manifest.md": _between(DOCS / "reference/manifest.md", fields(Manifest)),
         DOCS / "reference/site-file.md": _between(DOCS / "reference/site-file.md", fields(Site)),
     }

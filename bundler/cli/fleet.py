@@ -28,7 +28,7 @@ def install_fleet(
     folder: Path,
     fingerprint: str,
     start_sha256: str,
-    host_keys: Path,
+    known_hosts: Path,
     passphrase_file: Path | None,
     *,
     dry_run: bool,
@@ -49,12 +49,12 @@ def install_fleet(
     reporter = ConsoleReporter()
     inventory = load_inventory(inventory_file)
     pinned = parse_fingerprint(fingerprint)
-    host_keys.parent.mkdir(parents=True, exist_ok=True)
-    with alone(host_keys.with_name(host_keys.name + ".lock"), "another airgap install"):
+    known_hosts.parent.mkdir(parents=True, exist_ok=True)
+    with alone(known_hosts.with_name(known_hosts.name + ".lock"), "another airgap install"):
         keys = _load_keys(inventory, passphrase_file)
         cargo = load_cargo(folder.resolve(), pinned, parse_fingerprint(start_sha256), reporter)
         orders = {host.name: Order(host, cargo, pinned) for host in inventory.hosts}
-        fleet = Fleet(inventory, Pins(host_keys), keys, reporter)
+        fleet = Fleet(inventory, Pins(known_hosts), keys, reporter)
         try:
             fleet.meet(_confirm, pin=not dry_run)
             fleet.ask(orders)

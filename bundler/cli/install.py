@@ -26,7 +26,7 @@ from custody.secret import passphrase_option
 )  # fmt: skip
 @click.option("--start-sha256", metavar="HEX", help="With --inventory: digest of `start`, from the paper.")
 @click.option(
-    "--host-keys", type=click.Path(path_type=Path, dir_okay=False), default="/var/lib/airgap/host-keys",
+    "--known-hosts", type=click.Path(path_type=Path, dir_okay=False), default="/var/lib/airgap/known_hosts",
     show_default=True, help="With --inventory: pinned ssh host keys.",
 )  # fmt: skip
 @passphrase_option("the passphrase of the ssh key")
@@ -39,7 +39,7 @@ def command(
     fingerprint: str,
     inventory: Path | None,
     start_sha256: str | None,
-    host_keys: Path,
+    known_hosts: Path,
     passphrase_file: Path | None,
     models: Path | None,
     dry_run: bool,
@@ -57,7 +57,14 @@ def command(
         if start_sha256 is None or site_file is not None:
             raise click.UsageError("--inventory wants --start-sha256, and names the site files itself")
         install_fleet(
-            inventory, release, fingerprint, start_sha256, host_keys, passphrase_file, dry_run=dry_run, as_json=as_json
+            inventory,
+            release,
+            fingerprint,
+            start_sha256,
+            known_hosts,
+            passphrase_file,
+            dry_run=dry_run,
+            as_json=as_json,
         )
         return
     if site_file is None:

@@ -36,11 +36,16 @@ class InventoryHost(Strict):
 
     name: Annotated[HostName, Field(description="what this file and the table call it")]
     address: Annotated[
-        str, Form("the IP address of the host", _endpoint), Field(description="where its ssh server answers")
+        str,
+        Form("the IP address of the host", _endpoint),
+        Field(description="where its ssh server answers; best one that the site file sets, or the laptop loses it"),
     ]
-    port: Annotated[int, Field(ge=1, le=65535, description="of its ssh server")] = 22
+    port: Annotated[int, Field(ge=1, le=65535, description="of its ssh server; an appliance lets 22 pass")] = 22
     user: Annotated[User, Field(description="logs in; must be root, or have its uid")] = "root"
-    key: Annotated[AbsolutePath, Field(description="file of the ssh key that logs in, on the laptop; mode 0600")]
+    key: Annotated[
+        AbsolutePath,
+        Field(description="the ssh key that logs in, on the laptop, mode 0600; its passphrase is asked for"),
+    ]
     host_key: Annotated[
         HostKey | None, Field(description="of the host's ssh key; without it a person is asked at first contact")
     ] = None
@@ -62,7 +67,9 @@ class Inventory(Strict):
 
     schema_version: Annotated[Literal[1], Field(description="of this page")]
     forks: Annotated[Count, Field(description="hosts that are carried to at once")] = 5
-    serial: Annotated[Count, Field(description="hosts that install at once; the next ones wait for all of them")] = 5
+    serial: Annotated[
+        Count, Field(description="hosts that install at once; the next ones wait until all of these have ended")
+    ] = 5
     hosts: Annotated[tuple[InventoryHost, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

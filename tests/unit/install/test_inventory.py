@@ -88,3 +88,11 @@ def test_a_broken_site_file_stops_before_any_host(tmp_path: Path) -> None:
     site.write_text(site.read_text().replace("10.0.2.0/24", "0.0.0.0/0"))
     with pytest.raises(InputInvalid, match=r"a\.yml:\d+"):
         load_inventory(file)
+
+
+def test_the_example_of_the_reference_is_an_inventory(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/inventory.md").read_text()
+    write(tmp_path, "gpu-01", "gpu-02")
+    file = tmp_path / "hosts.yml"
+    file.write_text(page.split("```yaml\n")[1].split("```")[0])
+    assert [host.name for host in load_inventory(file).hosts] == ["gpu-01", "gpu-02"]
