@@ -5,6 +5,7 @@ An accepted one is still told, as a warning with the site's reason. Paths below 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ _ENGINES = ("dockerd", "containerd", "podman", "conmon", "crio", "lxd", "incusd"
 _IFF_UP = 1
 #: PCI base class 02 (network), subclass 80 (other): wireless cards.
 _WIRELESS_CLASS = "0x0280"
+#: A USB bus in a device's path below /sys/devices.
+_USB = re.compile(r"usb\d+")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def _cards(case: Case) -> Iterator[WayOut]:
                 yield WayOut(f"virtual:{name}", f"{kind or 'tunnel or other'} interface, up", remedy)
         elif read(card / "address") == mac:
             continue
-        elif any(part.startswith("usb") for part in device.resolve().parts):
+        elif any(_USB.fullmatch(part) for part in device.resolve().parts):
             yield WayOut(f"usb-network:{name}", "USB network adapter", "unplug it")
         elif ours and read(card / "carrier") == "1":
             yield WayOut(f"card:{name}", "a second card with a cable", "pull the cable")

@@ -319,6 +319,8 @@ def test_every_other_way_out_is_named_in_one_list(host: FakeHost) -> None:
     found = look(host.case())
     assert set(found) == set(WAYS)
     assert all(finding.stops and "accept it by name" in finding.remedy for finding in found.values())
+    host.site["accept"] = [{"what": name, "reason": "seen, and wanted"} for name in WAYS]
+    assert [finding.what for finding in look(host.case()).values() if finding.stops] == []
 
 
 def test_the_host_contract_lists_every_kind() -> None:
