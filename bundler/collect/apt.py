@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from bundler.collect.index import parse_release
 from bundler.manifest.models import ArchiveName
 from custody._run import run
 from custody.errors import (
@@ -173,24 +174,40 @@ class Apt:
                 shutil.copyfileobj(reader, writer, 1 << 20)
 
     def lists(self) -> Iterable[tuple[Source, str, Path, Path]]:
-        """After `update`: each source with a component, its `InRelease` and its `Packages.xz`, in order."""
+        """After `update`: each source with a component, its `InRelease` and its `Packages.xz`, in order.
+
+        A component that its `InRelease` calls empty is left out, as apt does.
+        """
         form = "$(RELEASE)\t$(COMPONENT)\t$(REPO_URI)\t$(FILENAME)"
         command = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
         rows = [row.split("\t") for row in run(command, env=self._environment).text.splitlines()]
-        found = {(suite, component, uri.rstrip("/")): file for suite, component, uri, file in rows}
         for source in self.sources:
+            here = {
+                component: Path(file)
+                for suite, component, uri, file in rows
+                if (suite, uri.rstrip("/")) == (source.suite, source.uri)
+            }
             for component in source.components:
-                listed = Path(found.get((source.suite, component, source.uri), "none"))
-                packages = self.folder / "indexes" / (listed.name + ".xz")
-                tail = f"_{component.replace('/', '_')}_binary-{self._architecture}_Packages"
-                release = listed.with_name(listed.name.removesuffix(tail) + "_InRelease")
-                if not listed.name.endswith(tail) or not packages.is_file() or not release.is_file():
+                packages = self.folder / "indexes" / (here.get(component, Path("none")).name + ".xz")
+                releases = [self._release(listed, name) for name, listed in here.items()]
+                if component not in here and releases and self._is_empty(releases[0], component):
+                    continue
+                if component not in here or not packages.is_file() or not releases[0].is_file():
                     raise FetchFailed(
                         f"{source.archive} {source.suite} {component}: expected InRelease and Packages.xz for "
                         f"{self._architecture}, found neither or one",
                         "check suites and components in the manifest, and that the mirror is a whole one",
                     )
-                yield source, component, release, packages
+                yield source, component, releases[0], packages
+
+    def _release(self, listed: Path, component: str) -> Path:
+        """The `InRelease` beside a suite's list."""
+        tail = f"_{component.replace('/', '_')}_binary-{self._architecture}_Packages"
+        return listed.with_name(listed.name.removesuffix(tail) + "_InRelease")
+
+    def _is_empty(self, release: Path, component: str) -> bool:
+        signed = parse_release(release.read_bytes(), release.name)
+        return signed.digests.get(f"{component}/binary-{self._architecture}/Packages", ("", 1))[1] == 0
 
     def closure(self, packages: Sequence[str], status: bytes) -> list[Choice]:
         """What apt would fetch to install `packages` onto a host, by name; recommended packages are left out.

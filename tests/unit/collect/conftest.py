@@ -88,12 +88,13 @@ class SignedArchive:
         plain = "\n".join(stanzas).encode()
         packages.write_bytes(lzma.compress(plain))
         rows = [("main/binary-amd64/Packages", plain), ("main/binary-amd64/Packages.xz", packages.read_bytes())]
+        rows += [("empty/binary-amd64/Packages", b""), ("empty/binary-amd64/Packages.xz", lzma.compress(b""))]
         date = datetime.now(UTC) - timedelta(days=30)
         sums = "".join(f" {hashlib.sha256(data).hexdigest()} {len(data)} {path}\n" for path, data in rows)
         (self.suite / "Release").write_text(
             f"Origin: Test\nSuite: stable\nCodename: trixie\nDate: {format_datetime(date, usegmt=True)}\n"
             f"Valid-Until: {format_datetime(date + timedelta(days=30) + valid_for, usegmt=True)}\n"
-            f"Architectures: amd64\nComponents: main\nSHA256:\n{sums}"
+            f"Architectures: amd64\nComponents: main empty\nSHA256:\n{sums}"
         )
         self.inrelease.unlink(missing_ok=True)
         if sign:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bundler.collect import deb
+from bundler.collect.apt import Apt, Source
 from bundler.collect.cache import Cache
 from bundler.collect.deb import DebCollector, LockedApt, lock_debs, of_use
 from bundler.manifest.lock import Lock
@@ -128,6 +129,24 @@ def test_lock_refuses_expired_archive_whatever_the_builder_s_apt_is_told(lock, a
     archive.publish(valid_for=timedelta(days=-1))
     with pytest.raises(IntegrityFailure, match=r"expired|Valid-Until"):
         lock("first")
+
+
+@pytest.mark.parametrize("components", [("empty", "main"), ("main", "empty")])
+def test_an_empty_component_has_no_index(archive: SignedArchive, serve, tmp_path: Path, components) -> None:
+    folder = tmp_path / "apt"
+    folder.mkdir(mode=0o755)
+    apt = Apt(folder, "amd64", [Source("debian", serve(archive.folder), "trixie", components)], archive.keyring)
+    apt.update()
+    assert [component for _, component, _, _ in apt.lists()] == ["main"]
+
+
+def test_a_component_that_is_not_there_is_an_error(archive: SignedArchive, serve, tmp_path: Path) -> None:
+    folder = tmp_path / "apt"
+    folder.mkdir(mode=0o755)
+    apt = Apt(folder, "amd64", [Source("debian", serve(archive.folder), "trixie", ("main", "none"))], archive.keyring)
+    apt.update()
+    with pytest.raises(FetchFailed, match="debian trixie none"):
+        list(apt.lists())
 
 
 def test_lock_reports_unreachable_mirror(lock, monkeypatch) -> None:
