@@ -114,8 +114,8 @@ def show_error(error: AirgapError) -> None:
     click.secho(f"airgap: {first}", fg="red", err=True)
     for line in rest:
         click.echo(f"  {line}", err=True)
-    if error.hint:
-        click.echo(f"  next: {error.hint}", err=True)
+    hint = error.hint or f"see docs/how-to/troubleshooting.md, section {error.exit_code}"
+    click.echo(f"  next: {hint}", err=True)
 
 
 def show_json(schema: str, content: dict[str, Any]) -> None:

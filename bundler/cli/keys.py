@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from custody.errors import TargetRefused
+from custody.errors import InputInvalid, TargetRefused
 from custody.secret import ask_passphrase, passphrase_option
 
 
@@ -32,7 +32,12 @@ def new(name: str, out: Path, passphrase_file: Path | None) -> None:
     Example: airgap keys new alice --out /media/token
     """
     from custody.trust.keys import PrivateKey
+    from custody.trust.root import NAME
 
+    if not NAME.fullmatch(name):
+        raise InputInvalid(
+            f"{name!r}: expected a person's name of lower-case letters, digits and hyphens", "airgap keys new alice"
+        )
     private, public = out / f"{name}.key", out / f"{name}.pub"
     for path in (private, public):
         if path.exists():

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bundler.cli import show_json
-from custody.errors import InputInvalid, TargetRefused
+from custody.errors import InputInvalid, TargetRefused, TrustRejected
 from custody.secret import ask_passphrase, passphrase_option
 from custody.trust.root import Person
 
@@ -48,7 +48,10 @@ def init(folder: Path, persons: tuple[str, ...], root_threshold: int) -> None:
     if path.exists():
         raise TargetRefused(f"{path}: exists already", "a root is rotated, never overwritten")
     thresholds = {"root": root_threshold, "builder": 1, "approver": 1}
-    root = Root(1, tuple(_person(text) for text in persons), thresholds)
+    try:
+        root = Root(1, tuple(_person(text) for text in persons), thresholds)
+    except TrustRejected as error:
+        raise InputInvalid(error.message, "see airgap trust init --help") from error
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "1.root.flat").write_bytes(root.flat())
     path.write_bytes(Envelope(PAYLOAD_TYPE, root.payload(), {}).dump())
@@ -86,8 +89,12 @@ def show(folder: Path, as_json: bool) -> None:
     from custody.trust.envelope import Envelope
     from custody.trust.root import Root, fingerprint
 
-    name = str(folder / "1.root.json")
-    envelope = Envelope.parse((folder / "1.root.json").read_bytes(), name)
+    path = folder / "1.root.json"
+    name = str(path)
+    try:
+        envelope = Envelope.parse(path.read_bytes(), name)
+    except OSError as error:
+        raise InputInvalid(f"{name}: {error.strerror}", "make a root with: airgap trust init FOLDER") from error
     root = Root.parse(envelope.payload, name)
     signers = root.persons_with("root", envelope.signers(root.keys_by_id(), name))
     if as_json:

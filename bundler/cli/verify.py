@@ -25,7 +25,8 @@ def command(bundle: Path, fingerprint: str, as_json: bool) -> None:
     from bundler.bundle.read import FolderSource
     from custody.trust.verify import verify_bundle
 
-    verified = verify_bundle(FolderSource(bundle), parse_fingerprint(fingerprint), ConsoleReporter())
+    pinned = parse_fingerprint(fingerprint)
+    verified = verify_bundle(FolderSource(bundle), pinned, ConsoleReporter())
     identity = verified.statement.predicate.bundle
     entries = verified.entries()
     if as_json:

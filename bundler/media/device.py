@@ -53,7 +53,7 @@ def describe(path: Path) -> Device:
     except OSError as error:
         raise TargetRefused(f"{path}: {error.strerror}", "see `lsblk -o PATH,MODEL,SERIAL,SIZE` for disks") from error
     if not stat.S_ISBLK(mode):
-        raise TargetRefused(f"{path}: expected a disk, found something else", "for an image file use --image-size")
+        raise TargetRefused(f"{path}: expected a disk, found something else", "for an image file use --image")
     top = _lsblk(path)
     if top["type"] not in ("disk", "loop"):
         raise TargetRefused(f"{path}: expected a whole disk, found a {top['type']}", "name the disk, not a partition")

@@ -26,7 +26,8 @@ PAYLOAD_TYPE = "application/vnd.airgap.root+json"
 ROLES = ("root", "builder", "approver", "recovery")
 #: A hundred persons with three keys each stay below this.
 LIMIT_BYTES = 1 << 20
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+#: A person, and the key files named after one.
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Root:
         if len(set(names)) != len(names):
             raise TrustRejected("root: two persons have one name")
         for person in self.persons:
-            if not _NAME.fullmatch(person.name):
+            if not NAME.fullmatch(person.name):
                 raise TrustRejected(f"root: person {person.name!r}: expected lower-case letters, digits and hyphens")
             if not person.roles or set(person.roles) - set(ROLES) or len(set(person.roles)) != len(person.roles):
                 raise TrustRejected(f"root: person {person.name}: roles are some of {', '.join(ROLES)}, each once")

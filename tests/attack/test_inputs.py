@@ -11,11 +11,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bundler.cli import main
 from bundler.install.site import load_site
@@ -468,3 +471,56 @@ def test_a_link_to_a_good_file_is_followed(place: Path) -> None:
     (place / "real.yml").write_text(MANIFEST)
     (place / "manifest.yml").symlink_to("real.yml")
     assert load_manifest(place / "manifest.yml").bundle.name == "demo"
+
+
+TOKENS = [
+    *"{}[]:,|>?~#%@`'\"=\\\t\r\0\x85\u2028é", "- ", "? ", "<<: ", "&a ", "*a", "!x ", "!!set ", "---\n", "...\n", "0x1",
+    "1e5", ".inf", "yes", "null", "2026-01-01", "9" * 30, "\\ud800", "%YAML 9.9\n", "[key]", "\udce9",
+]  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(sorted(BASES)),
+    cuts=st.lists(
+        st.tuples(st.integers(0, 4000), st.integers(0, 20), st.sampled_from(TOKENS) | st.text(max_size=4)),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_any_damage_is_read_or_refused(name: str, cuts: list[tuple[int, int, str]]) -> None:
+    text = BASES[name]
+    for at, length, token in cuts:
+        at %= len(text) or 1
+        text = text[:at] + token + text[at + length :]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, name)
+        file.write_bytes(text.encode(errors="surrogatepass"))
+        try:
+            {"manifest.yml": load_manifest, "site.yml": load_site, "some.lock.json": load_lock}[name](file)
+        except InputInvalid as error:
+            assert error.hint
+            for line in error.message.splitlines():
+                assert re.fullmatch(rf"{re.escape(str(file))}(:\d+)?: .*expected .+, found.*", line), line
+                assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["keys", "new", "../evil"], "expected a person's name"),
+        (["trust", "init", "t", "--person", "alice:root"], "expected NAME:ROLES:FILE"),
+        (["trust", "init", "t", "--person", "alice:root:missing.pub"], "No such file or directory"),
+        (["trust", "show", "."], "1.root.json: No such file or directory"),
+        (["verify", ".", "--fingerprint", "12"], "expected 64 hexadecimal digits"),
+    ],
+    ids=["keys_traversal", "person_without_file", "person_missing_file", "no_root", "short_fingerprint"],
+)
+def test_refuses_bad_arguments(
+    arguments: list[str], says: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    code, err = run(arguments, capfd)
+    message, hint = err.splitlines()
+    assert (code, says in message, hint.startswith("  next: ")) == (InputInvalid.exit_code, True, True), err
+    assert list(place.parent.rglob("*")) == [place]

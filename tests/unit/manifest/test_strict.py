@@ -23,10 +23,12 @@ def test_shipped_manifests_are_good(file: Path) -> None:
     assert load_manifest(file).bundle.version >= 1
 
 
-def test_the_example_site_is_good(tmp_path: Path) -> None:
+def test_the_example_sites_are_good(tmp_path: Path) -> None:
+    page = (ROOT / "docs/reference/site-file.md").read_text()
     file = tmp_path / "site.yml"
-    file.write_text(site_yml(load_hosts()["appliance"]))
-    assert load_site(file).host.name == "appliance-01"
+    for text in (site_yml(load_hosts()["appliance"]), page.split("```yaml\n")[1].split("```")[0]):
+        file.write_text(text)
+        assert load_site(file).host.name == "appliance-01"
 
 
 def test_a_lock_survives_writing_and_reading(tmp_path: Path) -> None:
