@@ -13,6 +13,7 @@ def collect() -> list[Line]:
         ("isolation", isolation.look),
         ("drives", host.look_at_drives),
         ("models", host.look_at_models),
+        ("gpu", host.look_at_gpus),
         ("service", service.look),
         ("tls", service.look_at_certificates),
         ("clock", host.look_at_clock),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance import hostkey, release
+from appliance import gpu, hostkey, release
 from appliance.drive import config, disks
 from appliance.drive.volume import LABEL
 from appliance.status.line import Line, line
@@ -79,6 +79,17 @@ def look_at_models() -> Iterator[Line]:
         if there != model.size_bytes:
             size = f"expected {model.size_bytes} bytes, found {'no file' if there is None else there}"
         yield line("models", model.name, size, bad=there != model.size_bytes)
+
+
+def look_at_gpus() -> Iterator[Line]:
+    """Whether the GPUs are what the release was locked for and the site asked for; nothing without the role gpu."""
+    if gpu.CONFIG.exists():
+        wanted = gpu.load()
+        left = gpu.prepare(wanted, dry_run=True)
+        found = (
+            f"to do: {'; '.join(left)}: airgap gpu" if left else f"driver {wanted.driver}, cards and layout as wanted"
+        )
+        yield line("gpu", "state", found, bad=bool(left))
 
 
 def look_at_clock() -> Iterator[Line]:

@@ -56,7 +56,10 @@ def our_addresses() -> list[str]:
 
 
 def _netplan() -> Any:
-    return yaml.safe_load(NETPLAN_FILE.read_text())["network"]["ethernets"]["airgap"]
+    try:
+        return yaml.safe_load(NETPLAN_FILE.read_text())["network"]["ethernets"]["airgap"]
+    except yaml.YAMLError as error:
+        raise ValueError(f"{NETPLAN_FILE}: not YAML") from error
 
 
 def _routes() -> Line:
@@ -113,7 +116,7 @@ def _listening() -> Line:
     for row in run(["ss", "-H", "-l", "-n", "-t", "-u", "-p"]).text.splitlines():
         if not (socket := _SOCKET.match(row)):
             raise ValueError(f"ss: cannot read {row!r}")
-        address = socket["local"].strip("[]").split("%")[0]
+        address = re.sub(r"[\[\]]|%.*", "", socket["local"])
         port = (socket["kind"], int(socket["port"]))
         if address != "*" and ipaddress.ip_address(address).is_loopback:
             continue

@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 import custody
 from appliance import release, status
 from appliance.support import known, lines
 from appliance.support.redact import Redactor
 from custody._run import run
-from custody.errors import AirgapError
+from custody.errors import AirgapError, EnvironmentProblem
 
 PAYLOAD_TYPE = "text/vnd.airgap.support"
 INSTALL_LOG = Path("/var/log/airgap/install.log")
@@ -27,15 +29,26 @@ _UNITS = (
 )  # fmt: skip
 _UNIT_PROPERTIES = "Id,LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,MemoryCurrent"
 _JOURNAL_LINES, _LOG_LINES = 200, 400
+#: Of one source, cut after redaction: half a secret would not be found.
 _MAX_CHARS = 256 << 10
 
 
 def collect() -> str:
-    """The whole text, redacted: what is shown by `--dry-run` and what is sent."""
-    redact = Redactor(known.hidden(), {"serial": known.serials(), "host": known.names()})
+    """The whole text, redacted: what is shown by `--dry-run` and what is sent.
+
+    Raises:
+        EnvironmentProblem: what must be kept back cannot be read, so that nothing is sent.
+    """
+    try:
+        redact = Redactor(known.hidden(), {"serial": known.serials(), "host": known.names()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        kind = type(error).__name__  # its words may quote a secret
+        raise EnvironmentProblem(
+            f"support: this host's secrets and names cannot be read ({kind})", "look at /etc/airgap; airgap status"
+        ) from error
     parts = ["airgap support 1\n"]
     for name, read in _sources().items():
-        parts.append(f"\n==== {name} ====\n{redact(_read(read)).rstrip()}\n")
+        parts.append(f"\n==== {name} ====\n{redact(_read(read))[-_MAX_CHARS:].rstrip()}\n")
     return "".join(parts)
 
 
@@ -60,7 +73,7 @@ def _sources() -> dict[str, Callable[[], str]]:
 
 def _read(read: Callable[[], str]) -> str:
     try:
-        return read()[-_MAX_CHARS:]
+        return read()
     except AirgapError as error:
         return f"not available: {error.message.splitlines()[0]}"
     except (OSError, ValueError, KeyError) as error:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from appliance.cli.status import render
+from appliance.status import isolation
 from appliance.status.line import Line, Verdict
 from tests.unit.appliance import host as hosts
+from tests.unit.appliance.conftest import Programs
 from tests.unit.appliance.host import AIRGAP, FINGERPRINT, Host, certificate_for, listener, new_host
 
 pytestmark = pytest.mark.root
@@ -93,11 +95,13 @@ def test_certificates_days_are_counted(host: Host) -> None:
         assert said == (verdict, f"CN={hosts.SERVER_NAME}: {days} days left")
 
 
-def test_failed_units_a_silent_gateway_and_another_release_show(host: Host) -> None:
+def test_failed_units_a_silent_gateway_a_strange_kernel_and_another_release_show(host: Host) -> None:
     failed = hosts.answer([{"unit": "smartd.service", "load": "loaded", "active": "failed", "sub": "failed"}])
     host.program("systemctl", f'case "$1" in is-active) echo inactive;; *) {failed}\n;; esac')
     host.write("/var/lib/airgap/state.json", '{"release": "demo-0"}')
+    host.write("/etc/airgap/gpu.json", '{"kernel": "6.12.0-none", "driver": "550.163.01"}')
     lines = host.status()
+    assert "expected 6.12.0-none, found" in lines["gpu", "not looked at"][1]
     assert lines["units", "failed"] == ("bad", "smartd.service")
     assert lines["service", "gateway"] == ("bad", "inactive")
     assert lines["service", "engine"] == ("bad", "inactive, answers")
@@ -115,6 +119,18 @@ def test_a_clock_with_sources_must_be_synchronised(host: Host) -> None:
         host.program("chronyc", f"echo '{tracking}'")
         said = host.status()["clock", "kept by"]
         assert (said[0], found in said[1]) == (verdict, True), said
+
+
+def test_sockets_of_every_family_are_read(programs: Callable[..., Programs]) -> None:
+    rows = """\
+udp UNCONN 0 0 [fe80::1]%ens2:546 [::]:* users:(("systemd-network",pid=1,fd=3))
+udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:*
+tcp LISTEN 0 128 [::1]:631 [::]:*
+tcp LISTEN 0 128 *:22 *:* users:(("sshd",pid=2,fd=3))
+"""
+    programs("appliance.status.isolation", answers={"ss": (0, rows)})
+    said = isolation._listening()
+    assert (said.verdict, said.found) == (Verdict.BAD, "udp 546 (systemd-network)")
 
 
 def test_the_word_says_the_verdict_with_and_without_colour() -> None:

@@ -173,6 +173,19 @@ def test_nothing_is_overwritten_and_a_wrong_recipient_is_refused(host: Host, tmp
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.root
+def test_nothing_is_sent_when_the_secrets_cannot_be_read(host: Host) -> None:
+    file = Path(f"/proc/{host.pid}/root/etc/airgap/site.yml")
+    text = file.read_text()
+    file.write_text(f"host: [{hosts.API_KEY}")
+    try:
+        done = host.run(AIRGAP, "support", "--dry-run", ok=False)
+    finally:
+        file.write_text(text)
+    assert (done.returncode, done.stdout) == (40, "")
+    assert hosts.API_KEY not in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
