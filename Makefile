@@ -5,7 +5,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu mmdebstrap nftables openssh-client \
 	openssl python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck util-linux xz-utils zstd
 
-.PHONY: help setup demo test test-nightly check unit vm clean constraints
+.PHONY: help setup demo test test-nightly check unit vm clean constraints docs
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
 
@@ -35,6 +35,7 @@ check: setup ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy docs/generate.py
 	$(BIN)/mypy tests/vm tests/bundles.py
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
@@ -49,6 +50,9 @@ vm: setup ## the whole path in virtual machines, looked at closely
 
 test-nightly: setup ## what takes hours; stopped, it goes on with the next case (build/nightly keeps what passed)
 	$(BIN)/pytest -q tests -m nightly --resume build/nightly
+
+docs: setup ## write the reference pages and man pages that the code itself knows
+	$(BIN)/python docs/generate.py
 
 constraints: ## pin the versions that tests run with, from the environment as it is
 	$(BIN)/pip freeze --exclude-editable > constraints.txt
