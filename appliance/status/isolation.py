@@ -26,6 +26,8 @@ _TABLE = "table inet airgap"
 _LIST = f"list {_TABLE}\n"
 #: What listens by design, besides the loopback interface: ssh and the gateway.
 _SERVED = {("tcp", 22), ("tcp", 443)}
+#: Protocols of the packet sockets that networkd holds by itself, if_ether.h.
+_ARP_LLDP = (0x0806, 0x88CC)
 #: Larger networks than these are a way out as good as a default route (0.0.0.0/1, 2000::/3).
 _WIDEST_BITS = {4: 8, 6: 7}
 #: `tcp LISTEN 0 128 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=1,fd=3))`, ss(8)
@@ -42,7 +44,7 @@ def look() -> Iterator[Line]:
     yield _forwarding()
     yield _listening()
     yield _packet_sockets()
-    yield _interfaces(our_card())
+    yield from _interfaces()
 
 
 def our_card() -> str:
@@ -128,19 +130,30 @@ def _listening() -> Line:
 
 
 def _packet_sockets() -> Line:
-    """Sockets below the packet filter, as DHCP clients use them; networkd's hears LLDP and says nothing."""
-    rows = run(["ss", "-H", "-0", "-n", "-p"]).text.splitlines()
-    users = {name for row in rows for name in re.findall(r'\("([^"]+)",pid=', row)} - {"systemd-network"}
-    return line(TOPIC, "packet sockets", ", ".join(sorted(users)) or "none of others", warning=bool(users))
+    """Sockets below the packet filter, as DHCP clients use them; networkd has some for ARP and LLDP by itself."""
+    found = set()
+    for row in run(["ss", "-H", "-0", "-n", "-p"]).text.splitlines():
+        protocol, names = re.search(r"\[(\d+)\]", row), set(re.findall(r'\("([^"]+)",pid=', row))
+        if names != {"systemd-network"} or not protocol or int(protocol[1]) not in _ARP_LLDP:
+            found |= names or {"unknown"}
+    return line(TOPIC, "packet sockets", ", ".join(sorted(found)) or "none of others", warning=bool(found))
 
 
-def _interfaces(mac: str) -> Line:
-    links = json.loads(run(["ip", "-json", "link", "show"]).text)
-    ours = [link["ifname"] for link in links if link.get("address") == mac]
+def _interfaces() -> Iterator[Line]:
+    links = json.loads(run(["ip", "-json", "address", "show"]).text)
+    mac, wanted = our_card(), set(our_addresses())
+    ours = [link for link in links if link.get("address") == mac]
     others = [
-        link["ifname"] for link in links if "UP" in link["flags"] and link["link_type"] != "loopback"
-        and link.get("address") != mac
-    ]  # fmt: skip
+        link["ifname"]
+        for link in links
+        if "UP" in link["flags"] and link["link_type"] != "loopback" and link not in ours
+    ]
     if others:
-        return line(TOPIC, "interfaces", f"also up: {', '.join(others)}", bad=True)
-    return line(TOPIC, "interfaces", f"{', '.join(ours) or 'no'} card of the site, no other up", bad=len(ours) != 1)
+        yield line(TOPIC, "interfaces", f"also up: {', '.join(others)}", bad=True)
+    else:
+        names = ", ".join(link["ifname"] for link in ours) or "no"
+        yield line(TOPIC, "interfaces", f"{names} card of the site, no other up", bad=len(ours) != 1)
+    there = {entry["local"] for link in ours for entry in link["addr_info"]}
+    strange, missing = sorted(there - wanted), sorted(wanted - there)
+    complaints = [f"{address} is not the site's" for address in strange] + [f"{a} is missing" for a in missing]
+    yield line(TOPIC, "addresses", ", ".join(complaints or sorted(there)), bad=bool(complaints))

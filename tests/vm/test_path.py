@@ -171,6 +171,19 @@ def test_swap_and_core_dumps_are_off(host: Any) -> None:
     assert "core" not in host.check_output("sysctl -n kernel.core_pattern").replace("/bin/false", "")
 
 
+def test_status_is_ok_on_every_line(walked: Walked) -> None:
+    said = json.loads(walked.machine.run("airgap status --json", check=False).stdout)
+    assert [line for line in said["lines"] if line["verdict"] != "ok"] == []
+
+
+def test_what_goes_to_a_helper_names_nothing_of_the_site(walked: Walked) -> None:
+    text = walked.machine.run("airgap support --dry-run", timeout_s=300).stdout.decode()
+    assert "POST /v1/chat/completions 200" in text
+    needles = [secret.strip().splitlines()[1 if "BEGIN" in secret else 0] for secret in walked.walk.secrets.values()]
+    needles += ["10.0.2.15", OPERATOR, "52:54:00:a1:00:01", "AIRGAPDATA01", "appliance-01", "site.example"]
+    assert [needle for needle in needles if needle in text] == []
+
+
 def test_unlock_with_a_wrong_passphrase_is_refused(walked: Walked) -> None:
     walked.machine.run("systemctl stop srv-airgap.mount && cryptsetup close airgap-data")
     airgap = "airgap unlock"

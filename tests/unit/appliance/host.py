@@ -184,8 +184,8 @@ def _furnish(host: Host) -> None:
                "engine_unit": "airgap-engine.service", "engine_url": "http://127.0.0.1:8080/v1/models"}  # fmt: skip
     host.write("/etc/airgap/storage.json", json.dumps(storage))
     host.write("/etc/chrony/chrony.conf", "port 0\n")
-    netplan = f"network: {{ethernets: {{airgap: {{match: {{macaddress: '{MAC}'}}, addresses: [{ADDRESS}/24]}}}}}}\n"
-    host.write("/etc/netplan/60-airgap.yaml", netplan, 0o600)
+    card = {"match": {"macaddress": MAC}, "addresses": [f"{ADDRESS}/24", f"{V6}/64"]}
+    host.write("/etc/netplan/60-airgap.yaml", json.dumps({"network": {"ethernets": {"airgap": card}}}), 0o600)
     certificate, key = _certificate()
     host.write("/etc/airgap/gateway/tls.crt", certificate)
     host.write("/etc/airgap/gateway/tls.key", key, 0o640)

@@ -49,12 +49,14 @@ def test_an_appliance_that_is_well_is_ok_on_every_line_and_fits_a_screen(host: H
         },
         {
             "ip -6 route add default via fd00:83::2": ("isolation", "default routes", "fd00:83::2 in table main"),
+            "ip address add 10.83.2.99/24 dev card": ("isolation", "addresses", "10.83.2.99 is not the site's"),
             "nft add element inet airgap management4 { 9.9.9.9 }": ("isolation", "own packet filter", "not as in"),
             "nft delete table ip filter": ("isolation", "ufw", "ip INPUT"),
             "ln -sfn /opt/airgap/releases/demo-2 /opt/airgap/current": ("release", "not looked at", "facts.txt"),
         },
         {
             "ip route add 128.0.0.0/1 via 10.83.2.2": ("isolation", "default routes", "128.0.0.0/1"),
+            f"ip address del {hosts.V6}/64 dev card": ("isolation", "addresses", f"{hosts.V6} is missing"),
             "nft delete table inet airgap": ("isolation", "own packet filter", "not loaded"),
         },
     ],
@@ -131,6 +133,17 @@ tcp LISTEN 0 128 *:22 *:* users:(("sshd",pid=2,fd=3))
     programs("appliance.status.isolation", answers={"ss": (0, rows)})
     said = isolation._listening()
     assert (said.verdict, said.found) == (Verdict.BAD, "udp 546 (systemd-network)")
+
+
+def test_of_networkd_s_packet_sockets_only_those_for_dhcp_are_told(programs: Callable[..., Programs]) -> None:
+    rows = [
+        'p_dgr 0 0 [2054]:ens2 * users:(("systemd-network",pid=65,fd=19))',
+        'p_raw 0 0 [35020]:ens2 * users:(("systemd-network",pid=65,fd=22))',
+        'p_dgr 0 0 [2048]:ens2 * users:(("systemd-network",pid=65,fd=23))',
+    ]
+    for given, verdict in ((rows[:2], Verdict.OK), (rows, Verdict.WARNING)):
+        programs("appliance.status.isolation", answers={"ss": (0, "\n".join(given))})
+        assert isolation._packet_sockets().verdict is verdict
 
 
 def test_the_word_says_the_verdict_with_and_without_colour() -> None:
