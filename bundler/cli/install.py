@@ -21,7 +21,7 @@ from custody.secret import passphrase_option
 @click.option("--site", "site_file", type=click.Path(path_type=Path), help="Site file of this host.")
 @click.option("--fingerprint", required=True, help="Of the root; `start` passes what was typed.")
 @click.option(
-    "--inventory", "-i", type=click.Path(path_type=Path, dir_okay=False),
+    "--inventory", "-i", type=click.Path(path_type=Path),
     help="Many hosts over ssh, instead of this one; RELEASE is the folder that `start --stage` made.",
 )  # fmt: skip
 @click.option("--start-sha256", metavar="HEX", help="With --inventory: digest of `start`, from the paper.")

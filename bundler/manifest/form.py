@@ -67,9 +67,8 @@ def misfit(expected: str, found: str, *at: str | int) -> PydanticCustomError:
 def words(annotation: Any) -> str:
     """What a type accepts, as a noun phrase: `a whole number from 1 to 2^53-1`."""
     kind, marks = _unwrap(annotation)
-    form = next((mark for mark in marks if isinstance(mark, Form)), None)
-    if form:
-        return form.words
+    if forms := [mark for mark in marks if isinstance(mark, Form)]:
+        return forms[-1].words  # each asks for more than the one before
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         values = ", ".join(map(str, inner))

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler.cli import main
+from bundler.install.remote.inventory import load_inventory
 from bundler.install.site import load_site
 from bundler.manifest.lock import load_lock
 from bundler.manifest.models import load_manifest
@@ -116,7 +117,27 @@ def _base_lock() -> str:
 
 
 LOCK = _base_lock()
-BASES = {"manifest.yml": MANIFEST, "site.yml": SITE, "some.lock.json": LOCK}
+HOSTS = """\
+schema_version: 1
+hosts:
+  - name: gpu-01
+    address: 10.20.0.11
+    key: /root/.ssh/site
+    site: gpu-01.yml
+  - name: gpu-02
+    address: 10.20.0.12
+    key: /root/.ssh/site
+    site: gpu-02.yml
+"""
+BASES = {"manifest.yml": MANIFEST, "site.yml": SITE, "some.lock.json": LOCK, "hosts.yml": HOSTS}
+LOADERS = {
+    "manifest.yml": load_manifest,
+    "site.yml": load_site,
+    "some.lock.json": load_lock,
+    "hosts.yml": load_inventory,
+}
+#: `airgap install` wants root before it reads these.
+AS_ROOT = {"site.yml", "hosts.yml"}
 
 
 def command(file: Path) -> list[str]:
@@ -125,6 +146,7 @@ def command(file: Path) -> list[str]:
     return {
         "manifest.yml": ["lock", str(file), "--cache", str(folder / "cache")],
         "site.yml": ["install", str(folder), "--site", str(file), "--fingerprint", ZEROS],
+        "hosts.yml": ["install", str(folder), "-i", str(file), "--fingerprint", ZEROS, "--start-sha256", ZEROS],
         "some.lock.json": ["build", str(file), str(folder / "bundle"), "--cache", str(folder / "cache")],
     }[file.name]
 
@@ -158,6 +180,10 @@ def manifest(old: str, new: str, field: str, says: str, at: str | None = "") -> 
 
 def site(old: str, new: str, field: str, says: str, at: str | None = "") -> Case:
     return Case("site.yml", old, new, field, says, at)
+
+
+def hosts(old: str, new: str, field: str, says: str, at: str | None = "") -> Case:
+    return Case("hosts.yml", old, new, field, says, at)
 
 
 def locked(old: str, new: str, field: str, says: str, at: str | None = "") -> Case:
@@ -302,6 +328,20 @@ CASES = {
     "site_secret_as_tag": site("{file: /run/secrets-in/api-key}", "!hunter2hunter2 x", "", "no tag (!), found one"),
     "site_upper_case_name": site("appliance-01", "Appliance_01", "host.name", "lower-case letters"),
     "site_unknown": site("host:\n", "gateway: 10.0.2.1\nhost:\n", "gateway", "an unknown field", "gateway:"),
+    # inventories
+    "hosts_name_for_address": hosts("10.20.0.11", "host.example", "hosts[0].address", "the IP address of the host"),
+    "hosts_template": hosts("10.20.0.11", '"{{ x }}"', "hosts[0].address", "the IP address of the host"),
+    "hosts_twice": hosts("name: gpu-02", "name: gpu-01", "hosts[1].name", "every host named once"),
+    "hosts_key_itself": hosts("/root/.ssh/site", "-----BEGIN", "hosts[0].key", "an absolute path"),
+    "hosts_shallow_folder": hosts(
+        "    site: gpu-01.yml\n", "    site: gpu-01.yml\n    folder: /etc\n", "hosts[0].folder", "two folders deep"
+    ),
+    "hosts_option_as_user": hosts(
+        "    site: gpu-01.yml\n",
+        "    site: gpu-01.yml\n    user: -oProxyCommand=id\n",
+        "hosts[0].user",
+        "the name of a user",
+    ),
     # locks
     "lock_cut_off": locked(LOCK[-200:], "", "", "expected JSON, found", None),
     "lock_not_json": locked(LOCK, "schema_version: 1\n", "", "expected JSON, found"),
@@ -374,13 +414,15 @@ def place(tmp_path: Path) -> Path:
 def test_the_files_before_the_mistake_are_good(place: Path, name: str) -> None:
     file = place / name
     file.write_text(BASES[name])
-    {"manifest.yml": load_manifest, "site.yml": load_site, "some.lock.json": load_lock}[name](file)
+    for host in ("gpu-01", "gpu-02"):
+        (place / f"{host}.yml").write_text(SITE.replace("appliance-01", host))
+    LOADERS[name](file)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_refuses_bad_text(case: Case, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    if case.file == "site.yml" and os.geteuid() != 0:
-        pytest.skip("airgap install wants root before it reads the site file")
+    if case.file in AS_ROOT and os.geteuid() != 0:
+        pytest.skip("airgap install wants root first")
     good = BASES[case.file]
     assert case.old in good
     file = place / case.file
@@ -430,8 +472,8 @@ def things(folder: Path) -> list[tuple[str, int, int, int]]:
 @pytest.mark.parametrize("thing", THINGS)
 @pytest.mark.parametrize("name", BASES)
 def test_refuses_what_is_no_text(name: str, thing: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    if name == "site.yml" and os.geteuid() != 0:
-        pytest.skip("airgap install wants root before it reads the site file")
+    if name in AS_ROOT and os.geteuid() != 0:
+        pytest.skip("airgap install wants root first")
     make, says = THINGS[thing]
     file = place / name
     make(file)
@@ -481,7 +523,7 @@ TOKENS = [
 
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(
-    name=st.sampled_from(sorted(BASES)),
+    name=st.sampled_from(["manifest.yml", "site.yml", "some.lock.json"]),
     cuts=st.lists(
         st.tuples(st.integers(0, 4000), st.integers(0, 20), st.sampled_from(TOKENS) | st.text(max_size=4)),
         min_size=1,
@@ -497,7 +539,7 @@ def test_any_damage_is_read_or_refused(name: str, cuts: list[tuple[int, int, str
         file = Path(folder, name)
         file.write_bytes(text.encode(errors="surrogatepass"))
         try:
-            {"manifest.yml": load_manifest, "site.yml": load_site, "some.lock.json": load_lock}[name](file)
+            LOADERS[name](file)
         except InputInvalid as error:
             assert error.hint
             for line in error.message.splitlines():
