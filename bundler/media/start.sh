@@ -103,6 +103,10 @@ install_bootstrap() {
     cp -R --no-preserve=all "$here/bootstrap" "$WORK/bootstrap"
     cd "$WORK/bootstrap"
     [ "$(digest SHA256SUMS)" = "$BOOTSTRAP_SHA256" ] || die 11 'bootstrap/SHA256SUMS: not the list that start names' "$again"
+    if [ ! -s SHA256SUMS ]; then # a bundle that was locked for a host that has them all
+        cd "$WORK"
+        return
+    fi
     ! grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+~%-]*\.deb$' SHA256SUMS || die 13 'bootstrap/SHA256SUMS: bad line' "$again"
     sha256sum -c --strict --quiet SHA256SUMS >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
     cut -c67- SHA256SUMS | sed 's|^|./|' >../debs

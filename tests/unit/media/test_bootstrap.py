@@ -1,0 +1,67 @@
+"""`start` and the packages of partition 1: none when the host has them all, and none that is not as listed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+START = Path(__file__).parents[3] / "bundler/media/start.sh"
+#: The function as it stands in the script, with the few others that it calls; apt-get is not to be reached here.
+HARNESS = """
+set -eu
+say() { :; }
+die() { printf '%s\\n' "$2" >&2; exit "$1"; }
+digest() { sha256sum <"$1" | cut -d' ' -f1; }
+dpkg() { echo 'dpkg was reached'; }
+xargs() { echo 'apt-get was reached'; }
+mode=install again= here=$1 WORK=$2 BOOTSTRAP_SHA256=$3
+FUNCTION
+install_bootstrap
+[ "$PWD" = "$WORK" ]
+"""
+
+
+def run(folder: Path, sums: str, named: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the function over a partition with this list; `named` is the list that start names."""
+    function = re.search(r"^install_bootstrap\(\) \{\n.*?^\}\n", START.read_text(), re.MULTILINE | re.DOTALL)
+    assert function
+    medium, work = folder / "medium", folder / "work"
+    (medium / "bootstrap").mkdir(parents=True)
+    work.mkdir()
+    (medium / "bootstrap" / "SHA256SUMS").write_text(sums)
+    (medium / "bootstrap" / "tool_1_amd64.deb").write_text("package")
+    digest = hashlib.sha256((sums if named is None else named).encode()).hexdigest()
+    argv = ["sh", "-c", HARNESS.replace("FUNCTION", function.group()), "sh", str(medium), str(work), digest]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def line(content: str, name: str = "tool_1_amd64.deb") -> str:
+    """A line of the list."""
+    return f"{hashlib.sha256(content.encode()).hexdigest()}  {name}\n"
+
+
+def test_an_empty_list_installs_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_listed_packages_are_installed(tmp_path: Path) -> None:
+    done = run(tmp_path, line("package"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "work" / "debs").read_text() == "./tool_1_amd64.deb\n"
+
+
+@pytest.mark.parametrize(
+    ("sums", "named", "code"),
+    [
+        ("", line("package"), 11),  # the list emptied
+        (line("another"), None, 11),  # the package exchanged
+        (line("package") + line("package", "-x.deb"), None, 13),
+    ],
+)
+def test_what_start_does_not_name_is_refused(tmp_path: Path, sums: str, named: str | None, code: int) -> None:
+    assert run(tmp_path, sums, named).returncode == code
