@@ -19,37 +19,51 @@ import click
 import custody
 from custody.errors import AirgapError, EnvironmentProblem, SpaceShort
 
-#: Command → module that holds a click command called `command`. The appliance's commands are known by name alone.
+#: Where → command → module that holds a click command called `command`, and what the list of commands says of it.
+#: The appliance's commands are known by name alone.
 _COMMANDS = {
-    "lock": "bundler.cli.lock",
-    "build": "bundler.cli.build",
-    "keys": "bundler.cli.keys",
-    "trust": "bundler.cli.trust",
-    "sign": "bundler.cli.sign",
-    "verify": "bundler.cli.verify",
-    "burn": "bundler.cli.burn",
-    "install": "bundler.cli.install",
-    "unlock": "appliance.cli.unlock",
-    "lock-data": "appliance.cli.lock_data",
-    "gpu": "appliance.cli.gpu",
-    "status": "appliance.cli.status",
-    "inventory": "appliance.cli.inventory",
-    "support": "appliance.cli.support",
-    "completion": "bundler.cli.completion",
+    "On a connected machine": {
+        "lock": ("bundler.cli.lock", "resolve a manifest to exact versions and digests"),
+        "build": ("bundler.cli.build", "fetch and compile what a lock names, seal a bundle"),
+        "sign": ("bundler.cli.sign", "sign a bundle as one person"),
+        "burn": ("bundler.cli.burn", "write a bundle to an encrypted medium, read it back"),
+    },
+    "On the appliance": {
+        "install": ("bundler.cli.install", "turn this host, or many, into an appliance"),
+        "status": ("appliance.cli.status", "show the appliance on one screen"),
+        "unlock": ("appliance.cli.unlock", "open the data volume, wait for the engine"),
+        "lock-data": ("appliance.cli.lock_data", "stop the engine, close the data volume"),
+        "gpu": ("appliance.cli.gpu", "check the GPUs, bring them to the site's layout"),
+        "inventory": ("appliance.cli.inventory", "write this host's signed description, for a lock"),
+        "support": ("appliance.cli.support", "write what a helper needs, redacted and encrypted"),
+    },
+    "Anywhere": {
+        "verify": ("bundler.cli.verify", "check a bundle's root, signatures, list and leaves"),
+        "keys": ("bundler.cli.keys", "make signing keys"),
+        "trust": ("bundler.cli.trust", "make, sign and show the root of trust"),
+        "completion": ("bundler.cli.completion", "print the script that completes commands"),
+    },
 }
+_MODULES = {name: module for commands in _COMMANDS.values() for name, (module, _) in commands.items()}
 
 
 class _Lazy(click.Group):
     """A group that imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _MODULES:
             return None
-        command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
+        command: click.Command = importlib.import_module(_MODULES[cmd_name]).command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _MODULES))
+        for where, commands in _COMMANDS.items():
+            with formatter.section(where):
+                formatter.write_dl([(name.ljust(width), text) for name, (_, text) in commands.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -58,11 +72,6 @@ class _Lazy(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Carry AI across an air gap.
-
-    \b
-    On a connected machine:  lock, build, sign, burn
-    On the appliance:        install, unlock, lock-data, status, inventory, support
-    Anywhere:                verify, keys, trust, completion
 
     \b
     Example: airgap verify --help

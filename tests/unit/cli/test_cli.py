@@ -20,7 +20,7 @@ def airgap(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProce
     return subprocess.run([AIRGAP, *arguments], capture_output=True, text=True, check=False, input=stdin)
 
 
-@pytest.mark.parametrize("command", list(bundler.cli._COMMANDS))
+@pytest.mark.parametrize("command", list(bundler.cli._MODULES))
 def test_every_command_has_help(command: str) -> None:
     done = airgap(command, "--help")
     assert done.returncode == 0, done.stderr
