@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
-SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu mmdebstrap nftables openssh-client \
-	openssl python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck util-linux xz-utils zstd
+SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
+	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck util-linux xz-utils zstd
 
 .PHONY: help setup demo test test-nightly check unit vm clean constraints docs
 help: ## this list
