@@ -151,10 +151,14 @@ class Container:
                 list(map(str, enclosed)), env={"PATH": _PATH, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        self._wait_until(self._has_settled, _BOOT_S)
-        self.run("mount --bind /dev/null /proc/swaps")
-        if self._link:
-            self._connect(self._link)
+        self._settle()
+
+    def reboot(self) -> None:
+        """Restart as a host does: what was written stays, what lies in /run does not."""
+        before = self.leader
+        self.run("systemctl reboot", check=False)
+        self._wait_until(lambda: not Path(f"/proc/{before}").exists(), _STOP_S)
+        self._settle()
 
     def halt(self) -> None:
         """Shut down in good order; what was written stays until `stop`."""
@@ -244,6 +248,12 @@ class Container:
                     f"container {self.name}: {done.__name__} not after {timeout_s:.0f} s:\n{self._said()}"
                 )
             time.sleep(0.1)
+
+    def _settle(self) -> None:
+        self._wait_until(self._has_settled, _BOOT_S)
+        self.run("mount --bind /dev/null /proc/swaps")
+        if self._link:
+            self._connect(self._link)
 
     def _connect(self, link: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
         """Give both ends their addresses; no route leads anywhere else."""
