@@ -26,6 +26,8 @@ from custody.errors import EnvironmentProblem, InputInvalid, OperatorMistake
 
 CONFIG = Path("/etc/airgap/gpu.json")
 _ENGINE = "airgap-engine.service"
+#: What Debian's nvidia-open-kernel-dkms calls its module; its modprobe.d makes `nvidia` of it.
+_BUILT = "nvidia-current-open"
 #: Loaded in this order; the second is what CUDA allocates memory through.
 _MODULES = ("nvidia", "nvidia-uvm")
 _QUERY = (
@@ -154,13 +156,13 @@ def _build(wanted: Wanted, dry_run: bool, root: Path) -> list[str]:
         if (built := _module_version(wanted.kernel)) != wanted.driver:
             raise EnvironmentProblem(
                 f"kernel module nvidia for {wanted.kernel}: expected {wanted.driver}, found {built or 'none'}",
-                "dkms status; cat /var/lib/dkms/nvidia*/*/build/make.log",
+                f"dkms status; cat /var/lib/dkms/{_BUILT}/{wanted.driver}/build/make.log",
             )
     return [f"build the kernel module {wanted.driver} for {wanted.kernel}"]
 
 
 def _module_version(kernel: str) -> str:
-    return run(["modinfo", "--set-version", kernel, "--field", "version", "nvidia"], ok=(0, 1)).text
+    return run(["modinfo", "--set-version", kernel, "--field", "version", _BUILT], ok=(0, 1)).text
 
 
 def _load(missing: list[str], root: Path) -> list[str]:

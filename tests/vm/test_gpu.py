@@ -72,6 +72,6 @@ def test_the_module_is_built_for_the_hosts_kernel() -> None:
         chroot(tree, f"{apt} update && DEBIAN_FRONTEND=noninteractive {apt} install -y --no-install-recommends {names}")
         chroot(tree, f"dkms autoinstall --kernelver {kernel}")
         ask = f"modinfo --set-version {kernel} --field"
-        assert chroot(tree, f"{ask} version nvidia").strip() == lock.gpu.driver
-        for module in ("nvidia", "nvidia-uvm"):
+        assert chroot(tree, f"{ask} version nvidia-current-open").strip() == lock.gpu.driver
+        for module in ("nvidia-current-open", "nvidia-current-open-uvm"):
             assert chroot(tree, f"{ask} vermagic {module}").startswith(f"{kernel} SMP")
