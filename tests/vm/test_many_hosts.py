@@ -13,6 +13,7 @@ import os
 import pty
 import random
 import shutil
+import signal
 import subprocess
 import time
 import zipfile
@@ -198,12 +199,12 @@ def test_carried_killed_mended_installed_and_one_host_broken(site: Site) -> None
     good.run(f"printf X | dd of={CARRIED}/cargo/bundle/sealed/{MODEL} bs=1 seek=5000000 conv=notrunc status=none")
     good.run(f"echo evil >{CARRIED}/cargo/bundle/sealed/data/models/evil.gguf; echo 'exit 1' >{CARRIED}/cargo/start")
 
-    # Again: only what is missing or differs goes; held in the installer, the laptop dies once more.
+    # Again: only what is missing or differs goes; while the installer is held, the operator stops the laptop.
     good.run("touch /run/hold")
     laptop = _start(site.command("--json"))
     said = _read_until(laptop, "good: stand-in")
-    laptop.kill()
-    laptop.wait()
+    laptop.send_signal(signal.SIGINT)
+    assert laptop.wait(timeout=20) == 130
     assert hashlib.sha256((site.folder / "sealed" / MODEL).read_bytes()).hexdigest() in said
     invocation = good.run("systemctl show --property=InvocationID --value airgap-install").text
     assert good.run("systemctl is-active airgap-install").text == "active"
@@ -212,13 +213,15 @@ def test_carried_killed_mended_installed_and_one_host_broken(site: Site) -> None
     laptop = _start(site.command("--json"))
     said = _read_until(laptop, "good: stand-in")
     assert good.run("systemctl show --property=InvocationID --value airgap-install").text == invocation
+    good.run('for p in /proc/[0-9]*; do [ "$(cat $p/comm)" != sshd-session ] || kill ${p#/proc/}; done', check=False)
+    said += _read_until(laptop, "good: connection lost")
     good.run("rm /run/hold")
     output, rest = laptop.communicate(timeout=600)
     rows = {row["name"]: row for row in json.loads(output)["hosts"]}
     assert laptop.returncode == 23, said + rest
     assert (rows["good"]["result"], rows["good"]["stage"], rows["good"]["carried_bytes"]) == ("installed", "done", 0)
     assert (rows["broken"]["result"], rows["broken"]["stage"]) == ("exit 23", "install")
-    assert "expected one disk, found 0 disks" in rows["broken"]["message"]
+    assert rows["broken"]["message"] == "data disk NODISK: expected one disk, found 0 disks"
     assert good.run("wc -l </run/count").text == "1"
     assert good.run(f"ls {CARRIED}").text.split() == ["log", "result"]
 
@@ -233,8 +236,9 @@ def test_carried_killed_mended_installed_and_one_host_broken(site: Site) -> None
     assert done.returncode == 23
     table = done.stdout.split("\n\n")[0].splitlines()
     assert max(map(len, table)) <= 80
-    assert "unchanged" in table[1] and table[1].startswith("good")
-    assert "exit 23" in table[2] and "0.0 MB" in table[2]
+    assert [line.split()[0] for line in table] == ["host", "good", "broken"]
+    assert table[1].split()[3:7] == ["0.0", "MB", "done", "unchanged"]
+    assert table[2].split()[3:8] == ["0.0", "MB", "install", "exit", "23"]
     assert good.run("wc -l </run/count").text == "1"
 
     # Resumed, not begun again: what went over the wire in all is little more than the bundle.
@@ -242,16 +246,28 @@ def test_carried_killed_mended_installed_and_one_host_broken(site: Site) -> None
     assert received < total * 1.15, (received, total)
 
 
-def test_another_root_is_refused_by_a_host_that_has_one(site: Site) -> None:
+def test_a_host_with_a_release_judges_by_its_own_root_and_verifier(site: Site) -> None:
+    host = site.hosts["broken"]
     site.inventory()
     site.pin()
     state = {"root_fingerprint": "0" * 64, "channel": "test", "version": 1, "security_epoch": 1, "release": "old-1"}
-    file = "/var/lib/airgap/state.json"
-    site.hosts["broken"].run(f"mkdir -p /var/lib/airgap && cat >{file}", stdin=json.dumps(state).encode())
+    host.put(json.dumps(state, indent=1).encode(), "/var/lib/airgap/state.json")
     rows, _ = site.run("--dry-run")
-    site.hosts["broken"].run(f"rm {file}")
     assert rows["broken"]["exit_code"] == 14
-    assert "0" * 64 in rows["broken"]["message"] and site.fingerprint in rows["broken"]["message"]
+    assert "0" * 64 in rows["broken"]["message"]
+    assert site.fingerprint in rows["broken"]["message"]
+
+    # The right root, and an installed verifier that says no: nothing of the new release runs.
+    host.run("rm -f /run/count")
+    state["root_fingerprint"] = site.fingerprint
+    host.put(json.dumps(state, indent=1).encode(), "/var/lib/airgap/state.json")
+    host.run("mkdir -p /opt/airgap/current/venv/bin")
+    verifier = b'#!/bin/sh\necho "$@" >/run/verified\nexit 12\n'
+    host.put(verifier, "/opt/airgap/current/venv/bin/airgap", 0o755)
+    rows, done = site.run()
+    assert done.returncode == rows["broken"]["exit_code"] == 12
+    assert host.run("cat /run/verified").text == f"verify {CARRIED}/cargo/bundle --fingerprint {site.fingerprint}"
+    assert host.run("test -e /run/count", check=False).rc == 1
 
 
 def test_a_laptop_gets_a_folder_that_stands_for_the_medium(site: Site) -> None:

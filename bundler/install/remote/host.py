@@ -135,7 +135,7 @@ def _follow(connect: Connect, name: str, folder: str, reporter: Reporter) -> tup
                         if line.startswith("==> "):
                             reporter.note(f"{name}: {line.removeprefix('==> ')}")
                     if status != b"running":
-                        return status.decode(), [line for line in lines if line.strip()][-12:]
+                        return status.decode(), _last_words(lines)
                     time.sleep(_PAUSE_S)
         except LOST as error:
             if time.monotonic() - heard_s > _LOST_S:
@@ -145,6 +145,12 @@ def _follow(connect: Connect, name: str, folder: str, reporter: Reporter) -> tup
                 ) from error
             reporter.note(f"{name}: connection lost, trying again")
             time.sleep(_PAUSE_S)
+
+
+def _last_words(lines: list[str]) -> list[str]:
+    """What was said after the last step began."""
+    steps = [number for number, line in enumerate(lines) if line.startswith("==> ")]
+    return [line for line in lines[steps[-1] + 1 if steps else 0 :] if line.strip()][-12:]
 
 
 def _sha256(file: Path) -> str:
