@@ -22,7 +22,9 @@ FAR_SCRIPT = Path(__file__).with_name("far.sh")
 KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 _CIPHERS = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
 _MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-512", "hmac-sha2-256")
-_ANSWER_S = 30.0
+_REACH_S = 15.0
+#: A guest without KVM on a busy machine takes more than a minute to log somebody in.
+_ANSWER_S = 120.0
 #: The far end hashes at 1 MiB a line; a silence of this length means that the connection is gone.
 _SILENCE_S = 300.0
 _BLOCK = 1 << 16
@@ -117,7 +119,7 @@ def connect(host: InventoryHost, kind: str | None, judge: Judge, key: paramiko.P
 
 @contextmanager
 def _dial(host: InventoryHost, kind: str | None) -> Iterator[paramiko.Transport]:
-    connection = socket.create_connection((host.address, host.port), timeout=_ANSWER_S)
+    connection = socket.create_connection((host.address, host.port), timeout=_REACH_S)
     transport = paramiko.Transport(connection)
     try:
         options = transport.get_security_options()
