@@ -22,6 +22,9 @@ _DRIVER = (
 #: What the engine's CUDA build links.
 _RUNTIME = ("libcudart12", "libcublas12", "libcublaslt12")
 _COMPILER = "nvidia-cuda-toolkit"
+#: First kernel that a driver's module does not compile against, though no package says so.
+#: Source: NVIDIA/open-gpu-kernel-modules issue 1272; seen with 6.12.117 (docs/reference/gpu.md).
+_BREAKS_AT = {"550.163.01": "6.12.97"}
 #: libcuda1 provides one such package for every CUDA release that its driver runs.
 _SUPPORTED = re.compile(r"\blibcuda-(\d+)\.(\d+)-1\b")
 _INSTALLED = "Status: install ok installed"
@@ -60,6 +63,8 @@ def lock_gpu(gpu: Gpu, appliance: Mapping[str, str], tree: Mapping[str, str], pr
         complaints.append(f"{headers} is not of the same build as {image}")
     if newer := [name for name in appliance if _is_newer_kernel(name, image)]:
         complaints.append(f"the host has {', '.join(newer)}, and would start that instead")
+    if (broken := _BREAKS_AT.get(driver)) and _is_newer(gpu.kernel, broken):
+        complaints.append(f"the module of driver {driver} does not compile against kernels from {broken} on")
     if odd := [name for name in _DRIVER if _upstream(appliance.get(name, "none")) != driver]:
         complaints.append(f"not of driver {driver}: {', '.join(odd)}")
     if not driver.startswith(f"{gpu.driver}."):
@@ -95,5 +100,8 @@ def _is_newer_kernel(name: str, image: str) -> bool:
     prefix = "linux-image-"
     if not re.match(rf"{prefix}\d", name):
         return False
-    versions = name.removeprefix(prefix), image.removeprefix(prefix)
-    return run(["dpkg", "--compare-versions", versions[0], "gt", versions[1]], ok=(0, 1)).returncode == 0
+    return _is_newer(name.removeprefix(prefix), image.removeprefix(prefix))
+
+
+def _is_newer(version: str, than: str) -> bool:
+    return run(["dpkg", "--compare-versions", version, "gt", than], ok=(0, 1)).returncode == 0

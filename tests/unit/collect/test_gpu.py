@@ -11,13 +11,13 @@ from bundler.manifest.models import Manifest
 from custody.errors import InputInvalid
 from tests.unit.collect.conftest import manifest
 
-GPU = Gpu(kernel="6.12.117+deb13-amd64", driver="550", cuda="12.4", sm="90")
-IMAGE, HEADERS = "linux-image-6.12.117+deb13-amd64", "linux-headers-6.12.117+deb13-amd64"
+GPU = Gpu(kernel="6.12.94+deb13-amd64", driver="550", cuda="12.4", sm="90")
+IMAGE, HEADERS = "linux-image-6.12.94+deb13-amd64", "linux-headers-6.12.94+deb13-amd64"
 # Versions as Debian 13 has them.
 HOST = {
-    IMAGE: "6.12.117-1",
-    HEADERS: "6.12.117-1",
-    "linux-image-amd64": "6.12.117-1",
+    IMAGE: "6.12.94-1",
+    HEADERS: "6.12.94-1",
+    "linux-image-amd64": "6.12.94-1",
     "nvidia-open-kernel-dkms": "550.163.01-2",
     "firmware-nvidia-gsp": "550.163.01-2",
     "libcuda1": "550.163.01-2",
@@ -32,7 +32,7 @@ PROVIDED = "libcuda-11.8-1, libcuda-12.0-1, libcuda-12.4-1, libcuda.so.1 (= 550.
 
 def test_a_tuple_that_fits_is_locked() -> None:
     locked = lock_gpu(GPU, HOST, TREE, PROVIDED)
-    assert (locked.kernel, locked.headers, locked.driver) == ("6.12.117+deb13-amd64", HEADERS, "550.163.01")
+    assert (locked.kernel, locked.headers, locked.driver) == ("6.12.94+deb13-amd64", HEADERS, "550.163.01")
     assert (locked.cuda, locked.sm) == ("12.4", "90")
     assert set(HOST) - {"linux-image-amd64"} <= set(gpu_packages(GPU))
 
@@ -40,7 +40,7 @@ def test_a_tuple_that_fits_is_locked() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({HEADERS: "6.12.116-1"}, "is not of the same build as"),
+        ({HEADERS: "6.12.90-2"}, "is not of the same build as"),
         ({"linux-image-6.12.120+deb13-amd64": "6.12.120-1"}, "6.12.120.*would start that instead"),
         ({"firmware-nvidia-gsp": "535.274.02-1"}, "not of driver 550.163.01: firmware-nvidia-gsp"),
         ({"libcuda1": "1:570.86.15-1"}, "not of driver 550.163.01: libcuda1"),
@@ -53,6 +53,13 @@ def test_a_member_that_differs_is_refused_with_all_versions(change: dict[str, st
     with pytest.raises(InputInvalid, match=said) as refused:
         lock_gpu(GPU, host, TREE, PROVIDED)
     assert all(f"{name}: {host.get(name, 'none')}" in refused.value.message for name in gpu_packages(GPU))
+
+
+@pytest.mark.parametrize("release", ["6.12.97-amd64", "6.12.117+deb13-amd64"])
+def test_a_kernel_that_the_module_does_not_compile_against_is_refused(release: str) -> None:
+    host = HOST | {f"linux-image-{release}": "1", f"linux-headers-{release}": "1"}
+    with pytest.raises(InputInvalid, match=r"does not compile against kernels from 6\.12\.97 on"):
+        lock_gpu(GPU.model_copy(update={"kernel": release}), host, TREE, PROVIDED)
 
 
 def test_an_older_kernel_beside_it_does_no_harm() -> None:
