@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from custody.errors import AlreadyRunning
 
 
 @contextmanager
-def alone(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+def alone(path: Path, what: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold a file or folder for oneself.
 
     Args:
         path: a folder that exists, or a file, which is made; it stays.
         what: who else would hold it, for the error: "another build".
-        wait: wait for the other instead.
+        waiting: wait for the other instead, having told so to this.
 
     Raises:
         AlreadyRunning: somebody else holds it.
@@ -27,9 +27,14 @@ def alone(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise AlreadyRunning(f"{path}: {what} is at work", "wait for it to end, then run this again") from error
+            if waiting is not None:
+                waiting(f"waiting until {what} lets go of {path}")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            else:
+                hint = "wait for it to end, then run this again"
+                raise AlreadyRunning(f"{path}: {what} is at work", hint) from error
         yield
     finally:
         os.close(handle)

@@ -59,7 +59,7 @@ def build_wheel(source: LockedSource, tree: Tree, key: str, cache: Cache, projec
     Raises:
         FetchFailed: the build failed, or made something else; the log says more.
     """
-    log = logs / f"{source.name}-{source.version}.log"
+    log = logs / f"{source.name}-{source.version}-{key[:8]}.log"
     with tree.work(source.name, key) as (folder, settled):
         inside = Path("/build") / source.name
         environment = {

@@ -122,6 +122,11 @@ def _mark(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.settled")
 
 
+def tree_folder(lock: Lock, scratch: Path) -> Path:
+    """Where the lock's build tree lies, or will lie."""
+    return scratch / f"tree-{lock.tree_sha256[:16]}"
+
+
 def open_tree(lock: Lock, cache: Cache, scratch: Path, reporter: Reporter) -> Tree:
     """The lock's build tree: the one that lies in `scratch`, or a new one.
 
@@ -133,7 +138,7 @@ def open_tree(lock: Lock, cache: Cache, scratch: Path, reporter: Reporter) -> Tr
     """
     if os.geteuid() != 0:
         raise EnvironmentProblem("the build tree needs root (chroot, unshare)", "run it again with sudo")
-    root = scratch / f"tree-{lock.tree_sha256[:16]}"
+    root = tree_folder(lock, scratch)
     ready = root.with_name(root.name + ".ready")
     if ready.exists() and root.is_dir():
         return Tree(root)

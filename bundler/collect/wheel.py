@@ -24,7 +24,7 @@ from bundler.collect.compile import build_wheel, wheel_key
 from bundler.collect.interface import Item, Workplace
 from bundler.collect.resolution import Found, Resolver
 from bundler.collect.source import build_requires, project_metadata, project_sha256
-from bundler.collect.tree import open_tree
+from bundler.collect.tree import open_tree, tree_folder
 from bundler.manifest.lock import Lock, LockedSource, LockedWheel
 from bundler.manifest.models import Manifest, SourceBuild
 from custody.errors import DigestMismatch, InputInvalid
@@ -182,8 +182,9 @@ def _built(source: LockedSource, lock: Lock, workplace: Workplace) -> tuple[str,
             f"{workplace.project}: this project's files: expected sha256 {source.sha256}, found {found}",
             "they changed since the lock was made: airgap lock MANIFEST",
         )
-    # One tree serves all builds on this machine, one after the other.
-    with alone(workplace.scratch / "tree.lock", "another build", wait=True):
+    # One tree serves all builds of its kind on this machine, one after the other.
+    turn = tree_folder(lock, workplace.scratch).with_suffix(".lock")
+    with alone(turn, "another build", waiting=workplace.reporter.note):
         if (digest := cache.recall(key)) and (name := cache.recall(_name_key(key))):
             return cache.path(name).read_text(), digest
         tree = open_tree(lock, cache, workplace.scratch, workplace.reporter)

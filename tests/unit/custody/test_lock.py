@@ -30,6 +30,17 @@ def test_a_second_one_is_refused_until_the_first_is_gone(tmp_path: Path, name: s
             pass
 
 
+def test_the_second_one_may_wait_and_says_so(tmp_path: Path) -> None:
+    told: list[str] = []
+    with subprocess.Popen([sys.executable, "-c", _HOLD, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        threading.Timer(0.3, holder.kill).start()
+        with alone(tmp_path, "another build", waiting=told.append):
+            assert holder.wait() != 0
+    assert told == [f"waiting until another build lets go of {tmp_path}"]
+
+
 def test_a_file_that_moves_on_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     part, inside, most = tmp_path / "x.part", 0, 0
 
