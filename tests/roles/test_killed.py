@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,13 @@ nft list table inet airgap | sed 's/packets.*bytes [0-9]*//'
 iptables-save -t filter | grep ^-A | sort; sysctl net.ipv4.ip_nonlocal_bind net.ipv6.ip_nonlocal_bind
 ls -A /run/airgap/debt; dpkg --audit; ls /usr/sbin/policy-rc.d; true
 """
+STEPS = "cat /var/log/dpkg.log | wc -l"
 #: Their content differs from run to run by itself.
 VARIES = ("/etc/machine-id", "/etc/.updated", "/etc/ld.so.cache", "/etc/resolv.conf")
+
+
+#: Returns when it is time to kill.
+Moment = Callable[[Container, subprocess.Popen[str]], None]
 
 
 def command(container: Container, tags: str) -> list[str]:
@@ -49,11 +55,11 @@ def command(container: Container, tags: str) -> list[str]:
     return container.enter(*unit, f"{RELEASE}/venv/bin/python", "-I", "-c", RUN.replace("TAGS", tags))
 
 
-def run(container: Container, tags: str) -> int:
-    """Run it to its end, which must be a good one; returns what it changed."""
+def run(container: Container, tags: str) -> tuple[int, int]:
+    """Run it to its end, which must be a good one; returns what it changed, and how many lines it reported."""
     done = subprocess.run(command(container, tags), stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return int(done.stdout.split("changed ")[1])
+    return int(done.stdout.split("changed ")[1]), len(done.stderr.splitlines())
 
 
 def files(container: Container) -> dict[str, str]:
@@ -62,12 +68,36 @@ def files(container: Container) -> dict[str, str]:
     return {name: digest for digest, name in lines if name not in VARIES}
 
 
-def kill(container: Container, tags: str, after_s: float) -> None:
-    """Begin a run and kill every process of it."""
-    begun = subprocess.Popen(command(container, tags), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    time.sleep(after_s)
+def kill(container: Container, tags: str, moment: Moment) -> None:
+    """Begin a run, wait for the moment, and kill every process of the run."""
+    begun = subprocess.Popen(command(container, tags), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    moment(container, begun)
     container.run(f"systemctl kill --signal=KILL --kill-whom=all {UNIT}.service")
-    assert begun.wait(60) != 0
+    begun.communicate(timeout=60)
+    assert begun.returncode != 0
+
+
+def after_lines(point: float, line_s: float) -> Moment:
+    """When so many lines were reported, and that part of a line's time has gone by."""
+
+    def wait(_container: Container, begun: subprocess.Popen[str]) -> None:
+        assert begun.stderr is not None
+        said = [begun.stderr.readline() for _ in range(int(point) + 1)]
+        time.sleep(point % 1 * line_s)
+        print(f"killed in or after: {said[-1].strip()}")
+
+    return wait
+
+
+def after_steps(count: int) -> Moment:
+    """When dpkg has written so many lines to its log."""
+
+    def wait(container: Container, begun: subprocess.Popen[str]) -> None:
+        while int(container.run(STEPS).text) < count:
+            assert begun.poll() is None, f"ended before {count} steps of dpkg"
+        print(f"killed {container.run('tail -n 1 /var/log/dpkg.log').text}")
+
+    return wait
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +107,20 @@ def walk() -> path.Walk:
 
 
 class Uncut:
-    """A run that nobody killed: how long it took, and the files and state before and after it."""
+    """A run that nobody killed: its lines and their time, dpkg's steps, and the files and state before and after it."""
 
     def __init__(self, walk: path.Walk, tree: Tree, tags: str) -> None:
         """Do it in a container of its own."""
         with Container("uncut", tree, release.binds(walk)) as container:
             prepare(container, walk, tags)
-            self.before = files(container)
+            self.before, first = files(container), int(container.run(STEPS).text)
             begun_s = time.monotonic()
-            assert run(container, tags) > 0
-            self.seconds = time.monotonic() - begun_s
+            changed, self.lines = run(container, tags)
+            self.line_s = (time.monotonic() - begun_s) / self.lines
+            assert changed > 0
+            self.first_step, self.steps = first, int(container.run(STEPS).text) - first
             self.after, self.state = files(container), container.run(STATE).text
-            assert run(container, tags) == 0
+            assert run(container, tags)[0] == 0
 
 
 def prepare(container: Container, walk: path.Walk, tags: str) -> None:
@@ -98,17 +130,16 @@ def prepare(container: Container, walk: path.Walk, tags: str) -> None:
         release.give_volume(container, walk)
 
 
-def check_one(walk: path.Walk, tree: Tree, tags: str, uncut: Uncut, after_s: float) -> None:
+def check_one(walk: path.Walk, tree: Tree, tags: str, uncut: Uncut, moment: Moment) -> None:
     """Kill one run, and hold what comes of it against a run that was not killed."""
-    print(f"killed after {after_s:.1f} of {uncut.seconds:.1f} s")
     with Container("killed", tree, release.binds(walk)) as container:
         prepare(container, walk, tags)
-        kill(container, tags, after_s)
+        kill(container, tags, moment)
         for name, digest in files(container).items():
             temporary = Path(name).name.startswith(".") or name.endswith((".dpkg-new", ".dpkg-tmp", ".lock", "-"))
             assert temporary or digest in (uncut.before.get(name), uncut.after.get(name)), f"{name}: half-written"
         run(container, tags)
-        assert run(container, tags) == 0
+        assert run(container, tags)[0] == 0
         assert files(container) == uncut.after
         assert container.run(STATE).text == uncut.state
 
@@ -123,11 +154,12 @@ def uncut(walk: path.Walk) -> Uncut:
 
 
 def test_killed_while_settings_are_made(walk: path.Walk, uncut: Uncut) -> None:
-    for after_s in points("settings", 4, uncut.seconds):
-        check_one(walk, release.settled(walk), SETTINGS, uncut, after_s)
+    for point in points("settings", 4, uncut.lines - 2):
+        check_one(walk, release.settled(walk), SETTINGS, uncut, after_lines(point, uncut.line_s))
 
 
 def test_killed_while_packages_are_installed(walk: path.Walk) -> None:
-    uncut = Uncut(walk, release.installed(walk), "base")
-    for after_s in points("packages", 1, uncut.seconds):
-        check_one(walk, release.installed(walk), "base", uncut, after_s)
+    tree = release.installed(walk)
+    uncut = Uncut(walk, tree, "base")
+    for point in points("packages", 1, uncut.steps):
+        check_one(walk, tree, "base", uncut, after_steps(uncut.first_step + 1 + int(point)))
