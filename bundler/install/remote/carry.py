@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def plain_piece(path: str, file: Path) -> Piece:
 
 
 def parse_leaves(said: bytes) -> dict[str, tuple[bytes, ...]]:
-    """Leaves by path, from what `far.sh leaves` said."""
+    """Leaves by path, from what `far.sh leaves` said; raises ValueError or KeyError for anything else."""
     found: dict[str, list[bytes]] = {}
     path = ""
     for line in said.splitlines():
@@ -121,29 +121,34 @@ def missing(piece: Piece, there: tuple[bytes, ...] | None) -> list[int]:
     return [n for n, leaf in enumerate(piece.leaves) if there is None or n >= len(there) or there[n] != leaf]
 
 
-def carry(link: Link, name: str, folder: str, pieces: Iterable[Piece], free_bytes: int, reporter: Reporter) -> int:
+def carry(
+    link: Link,
+    name: str,
+    folder: str,
+    pieces: Iterable[Piece],
+    free_bytes: int,
+    on_sent: Callable[[int], None],
+    reporter: Reporter,
+) -> None:
     """Bring the far end's `cargo/` to exactly these pieces.
 
     Args:
         folder: on the host.
         free_bytes: of its file system.
-
-    Returns:
-        Bytes that were sent.
+        on_sent: called with the size of each chunk that went.
 
     Raises:
         SpaceShort: the host has no room for what is missing.
         DigestMismatch: a file of this machine has changed, or one keeps differing at the far end.
     """
     wanted = {piece.path: piece for piece in pieces}
-    sent = 0
     for turn in range(_ROUNDS + 1):
         reporter.note(f"{name}: hashing what lies there")
         there = parse_leaves(link.run("leaves", folder))
         wrong = [piece for path, piece in wanted.items() if there.get(path) != piece.leaves]
         extra = sorted(there.keys() - wanted.keys())
         if not wrong and not extra:
-            return sent
+            return
         if turn == _ROUNDS:
             raise DigestMismatch(
                 f"{(wrong[0].path if wrong else extra[0])} differs after it was sent {_ROUNDS} times",
@@ -158,8 +163,7 @@ def carry(link: Link, name: str, folder: str, pieces: Iterable[Piece], free_byte
         with link.sftp() as far:
             for path in extra:
                 far.remove(f"{folder}/cargo/{path}")
-            sent += _send(far, name, f"{folder}/cargo", wrong, there, reporter)
-    raise AssertionError("unreachable")
+            _send(far, name, f"{folder}/cargo", wrong, there, on_sent, reporter)
 
 
 def _send(
@@ -168,8 +172,9 @@ def _send(
     base: str,
     pieces: list[Piece],
     there: Mapping[str, tuple[bytes, ...]],
+    on_sent: Callable[[int], None],
     reporter: Reporter,
-) -> int:
+) -> None:
     total = sum(len(missing(piece, there.get(piece.path))) for piece in pieces) * LEAF_BYTES
     sent, said_s = 0, time.monotonic()
     folders = {base}
@@ -191,11 +196,11 @@ def _send(
                 stream.seek(number * LEAF_BYTES)
                 stream.write(chunk)
                 sent += len(chunk)
+                on_sent(len(chunk))
                 if time.monotonic() - said_s > _SAY_S:
                     said_s = time.monotonic()
                     reporter.note(f"{name}: {sent / 1e6:.0f} of at most {total / 1e6:.0f} MB sent")
             stream.truncate(piece.size_bytes)
-    return sent
 
 
 def _make_folders(far: SFTPClient, path: str, known: set[str]) -> None:

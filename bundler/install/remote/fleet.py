@@ -46,6 +46,10 @@ class Ended:
     seconds: float = 0.0
     facts: Facts | None = None
 
+    def add_sent(self, size_bytes: int) -> None:
+        """Count what went to the host."""
+        self.sent_bytes += size_bytes
+
     @property
     def result(self) -> str:
         """One word or two."""
@@ -115,7 +119,7 @@ class Fleet:
                 return  # what is being installed must not change below it
             one.stage = "carry"
             with self._connect(one)() as link:
-                one.sent_bytes = carry_to(link, orders[one.host.name], one.facts, self._reporter)
+                carry_to(link, orders[one.host.name], one.facts, one.add_sent, self._reporter)
 
         self._each(carry, self._inventory.forks)
 
@@ -171,6 +175,10 @@ class Fleet:
         except LOST as error:
             one.code = EnvironmentProblem.exit_code
             one.message, one.hint = f"{one.host.place}: {error or type(error).__name__}", "run the same command again"
+        except (KeyError, ValueError) as error:
+            one.code = EnvironmentProblem.exit_code
+            one.message = f"{one.host.place}: its answer cannot be read: {type(error).__name__}: {error}"
+            one.hint = "does its login shell print something? try: ssh HOST true"
         finally:
             one.seconds += time.monotonic() - begun_s
             if one.code:

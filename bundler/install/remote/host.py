@@ -83,11 +83,11 @@ def ask_facts(link: Link, order: Order) -> Facts:
     return Facts(int(facts["free_bytes"]), running, installed)
 
 
-def carry_to(link: Link, order: Order, facts: Facts, reporter: Reporter) -> int:
-    """Carry bundle and site file; returns the bytes that were sent. See `carry` for the errors."""
+def carry_to(link: Link, order: Order, facts: Facts, on_sent: Callable[[int], None], reporter: Reporter) -> None:
+    """Carry bundle and site file; see `carry`."""
     host = order.host
     pieces = (*order.cargo.pieces, plain_piece("site.yml", host.site))
-    return carry(link, host.name, str(host.folder), pieces, facts.free_bytes, reporter)
+    carry(link, host.name, str(host.folder), pieces, facts.free_bytes, on_sent, reporter)
 
 
 def install_on(connect: Connect, order: Order, reporter: Reporter) -> None:
