@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.bundle.read import FolderSource
+from bundler.bundle.read import FolderSource, SplitSource
 from bundler.install.stage import copy_models
 from custody.errors import DigestMismatch
 from custody.report import SilentReporter
@@ -52,6 +52,19 @@ def test_copy_stops_at_a_bad_leaf(made: Made, tmp_path: Path) -> None:
     with pytest.raises(DigestMismatch, match=r"words\.gguf: leaf 1 of 4"):
         copy_models(bundle, tmp_path / "models", SilentReporter())
     assert not (tmp_path / "models/words.gguf").exists()
+
+
+def test_what_is_read_where_it_lies_is_checked_and_stays(made: Made, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    copy_models(verified(made), models, SilentReporter())
+    installed = verify_statement(SplitSource(made.folder, models), made.fingerprint)
+    copy_models(installed, models, SilentReporter())
+    data = bytearray(MODEL)
+    data[1_500_000] ^= 1
+    (models / "words.gguf").write_bytes(data)
+    with pytest.raises(DigestMismatch, match=r"words\.gguf: leaf 1 of 4"):
+        copy_models(installed, models, SilentReporter())
+    assert [path.name for path in models.iterdir()] == ["words.gguf"]
 
 
 def test_only_verification_makes_a_verified_bundle(made: Made) -> None:
