@@ -90,7 +90,7 @@ def prepare(wanted: Wanted, *, dry_run: bool = False, root: Path = Path("/")) ->
 
     Args:
         dry_run: only say what would be done; on a host without the driver that is all that can be said.
-        root: where /proc, /sys and /lib lie; another one only in tests.
+        root: where /lib lies; another one only in tests.
 
     Returns:
         What was, or would be, done.
@@ -105,10 +105,11 @@ def prepare(wanted: Wanted, *, dry_run: bool = False, root: Path = Path("/")) ->
             f"start the host with linux-image-{wanted.kernel}, then run the same command again",
         )
     done = _build(wanted, dry_run, root)
-    missing = [name for name in _MODULES if not (root / "sys/module" / name.replace("-", "_")).exists()]
+    loaded = {line.split()[0] for line in run(["lsmod"]).text.splitlines()}
+    missing = [name for name in _MODULES if name.replace("-", "_") not in loaded]
     if dry_run and missing:
         return [*done, f"load {' and '.join(missing)}"]
-    done += _load(missing, root)
+    done += _load(missing, "nouveau" in loaded)
     found = gpus()
     _check(found, wanted)
     _check_xids()
@@ -165,8 +166,8 @@ def _module_version(kernel: str) -> str:
     return run(["modinfo", "--set-version", kernel, "--field", "version", _BUILT], ok=(0, 1)).text
 
 
-def _load(missing: list[str], root: Path) -> list[str]:
-    if (root / "sys/module/nouveau").exists():
+def _load(missing: list[str], has_nouveau: bool) -> list[str]:
+    if has_nouveau:
         raise EnvironmentProblem(
             "GPU: expected no other driver, found nouveau loaded",
             "it is kept out from the next start on: reboot, then run the same command again",

@@ -128,11 +128,11 @@ def give_volume(container: Container, walk: path.Walk) -> None:
 
 def give_card(container: Container) -> None:
     """Stand an emulated GPU in for one, and want it split in two."""
-    for program in ("modinfo", "modprobe", "nvidia-modprobe", "nvidia-smi"):
+    for program in ("lsmod", "modinfo", "modprobe", "nvidia-modprobe", "nvidia-smi"):
         container.put((Path(__file__).parent / "card.py").read_bytes(), f"/usr/local/sbin/{program}", 0o755)
     container.put(b"[Service]\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
                   "/etc/systemd/system/nvidia-persistenced.service")  # fmt: skip
-    container.run("mount -t tmpfs tmpfs /sys/module && systemctl daemon-reload")
+    container.run("systemctl daemon-reload")
     wanted = {"gpu_driver": "550.163.01", "gpu_kernel": os.uname().release, "gpu_mig": ["3g.71gb", "3g.71gb"]}
     variables = json.loads(container.run(f"cat {VARIABLES}").stdout)
     container.put(json.dumps(variables | wanted).encode(), str(VARIABLES), 0o600)

@@ -40,12 +40,16 @@ class Host:
     programs: Programs
     cards: list[Card]
     built: str = "550.163.01"
+    loaded: list[str] = field(default_factory=list)
 
     def run(self, argv: Sequence[str | Path], **others: Any) -> Completed:
         """What the host answers, and what it then is."""
         words = [str(word) for word in argv]
         if words[0] == "modprobe":
-            (self.root / "sys/module" / words[1].replace("-", "_")).mkdir(parents=True)
+            self.loaded.append(words[1].replace("-", "_"))
+        if words[0] == "lsmod":
+            rows = [f"{name} 4096 0" for name in self.loaded]
+            self.programs.answers["lsmod"] = (0, "\n".join(["Module Size Used by", *rows]))
         if words[0] == "dkms":
             self.built = "550.163.01"
         if words[0] == "modinfo":
@@ -127,7 +131,7 @@ def test_another_kernel_is_refused(host: Host) -> None:
 
 
 def test_nouveau_in_its_place_is_refused(host: Host) -> None:
-    (host.root / "sys/module/nouveau").mkdir(parents=True)
+    host.loaded.append("nouveau")
     with pytest.raises(EnvironmentProblem, match="found nouveau loaded"):
         gpu.prepare(WANTED, root=host.root)
     assert not host.programs.called("modprobe")
