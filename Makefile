@@ -3,9 +3,9 @@ SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
 SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
-	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck util-linux xz-utils zstd
+	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck systemd-container util-linux xz-utils zstd
 
-.PHONY: help setup demo test test-nightly check unit vm clean constraints docs
+.PHONY: help setup demo test test-nightly check unit molecule vm clean constraints docs
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
 
@@ -29,14 +29,14 @@ build/.system: Makefile
 demo: setup ## the whole path in two virtual machines, ending with an answer
 	$(BIN)/python -m tests.vm.demo
 
-test: check unit vm ## everything that CI runs
+test: check unit molecule vm ## everything that CI runs
 
 check: setup ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy docs/generate.py
-	$(BIN)/mypy tests/vm tests/bundles.py
+	$(BIN)/mypy tests/vm tests/roles tests/bundles.py tests/containers.py
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production
@@ -44,6 +44,11 @@ check: setup ## lint, types, layers
 
 unit: setup ## tests that need no virtual machine
 	$(BIN)/pytest -q tests/unit tests/attack
+
+molecule: setup ## every role in a container, then killed there
+	$(BIN)/python -m tests.roles prepare
+	cd tests/roles && PATH="$$PWD/bin:$(CURDIR)/$(BIN):$$PATH" molecule --base-config molecule/config.yml test --all
+	$(BIN)/pytest -q tests/roles --ignore tests/roles/molecule
 
 vm: setup ## the whole path in virtual machines, looked at closely
 	$(BIN)/pytest -q tests/vm
