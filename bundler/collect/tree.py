@@ -105,11 +105,13 @@ class Tree:
         (folder / "tmp").mkdir(exist_ok=True)
         os.chown(folder / "tmp", _UID, _GID)
         command: list[str | Path] = [
+            # A builder that is killed leaves nothing behind that would write into the folder of the next.
+            "setpriv", "--pdeathsig=KILL",
             "unshare", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child",
             f"--mount-proc={self._root}/proc",
             "chroot", self._root,
             "setpriv", f"--reuid={_UID}", f"--regid={_GID}", "--clear-groups", "--no-new-privs",
-            "--bounding-set=-all", "--inh-caps=-all",
+            "--bounding-set=-all", "--inh-caps=-all", "--pdeathsig=keep",
             "env", "--ignore-environment", f"--chdir={inside}",
             *(f"{name}={value}" for name, value in sorted(environment.items())),
             "sh", "-c", 'umask 022; exec "$@"', "sh", *argv,
