@@ -9,9 +9,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--resume`."""
-    parser.addoption(
-        "--resume", type=Path, help="keeps the names of tests that passed; remove it to start over"
-    )
+    parser.addoption("--resume", type=Path, help="keeps the names of tests that passed; remove it to start over")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
