@@ -49,7 +49,7 @@ options:
   debt:
     description:
       - A file below C(/run) that says that a change is not in effect yet. Made before the first change; while it is
-        there, this reports a change: what a killed run did not get to is done by the next. A handler removes it.
+        there, this reports a change, so that the next run does what a killed one did not get to. A handler removes it.
     type: path
 attributes:
   check_mode: {support: full}
