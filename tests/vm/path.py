@@ -269,7 +269,7 @@ def start(walk: Walk, machine: Machine, name: str) -> None:
 
 
 def soon(walk: Walk) -> bool:
-    """Whether the locked host let people in within 90 s; on a builder that is slow, within twice the bare host's time."""
+    """Whether the locked host let people in within 90 s, or on a slow builder within twice the bare host's time."""
     return walk.seconds["ssh after boot"] < max(90, 2 * walk.seconds["ssh after bare boot"])
 
 
