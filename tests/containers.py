@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import ipaddress
+import json
 import os
 import shutil
 import signal
@@ -103,6 +104,7 @@ class Container:
         self.folder = RUN / name
         self._tree = tree
         self._binds = dict(binds or {})
+        self._network = link
         self._link = ipaddress.ip_network(link) if link else None
         self.address = str(self._link[2]) if self._link else None
 
@@ -126,39 +128,21 @@ class Container:
         self.stop()
         for part in ("upper", "work", "root"):
             (self.folder / part).mkdir(parents=True)
-        network = [f"--network-veth-extra={self._card}:host0"] if self._link else []
-        command = [
-            "systemd-nspawn", "--quiet", "--boot", f"--directory={self.folder}/root", f"--machine={self.name}",
-            "--register=no", "--keep-unit", "--settings=no", "--link-journal=no", "--resolv-conf=off",
-            "--timezone=off", "--console=read-only", "--private-network", "--capability=CAP_SYS_TIME", *network,
-            *(f"--bind-ro={source}:{inside}" for inside, source in self._binds.items()),
-        ]  # fmt: skip
-        lower = ":".join(map(str, self._tree))
-        enclosed = [
-            "unshare",
-            "--mount",
-            "sh",
-            "-ec",
-            _START,
-            "sh",
-            lower,
-            str(self.folder),
-            str(self._cgroup),
-            *command,
-        ]
-        with (self.folder / "console").open("wb") as console:
-            subprocess.Popen(
-                list(map(str, enclosed)), env={"PATH": _PATH, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-        self._settle()
+        (self.folder / "described").write_text(
+            json.dumps([list(map(str, self._tree)), {k: str(v) for k, v in self._binds.items()}, self._network])
+        )
+        self._boot()
+
+    @classmethod
+    def running(cls, name: str) -> Self:
+        """The container of this name that another process has started."""
+        tree, binds, link = json.loads((RUN / name / "described").read_text())
+        return cls(name, tuple(map(Path, tree)), {k: Path(v) for k, v in binds.items()}, link=link)
 
     def reboot(self) -> None:
         """Restart as a host does: what was written stays, what lies in /run does not."""
-        before = self.leader
-        self.run("systemctl reboot", check=False)
-        self._wait_until(lambda: not Path(f"/proc/{before}").exists(), _STOP_S)
-        self._settle()
+        self.halt()
+        self._boot()
 
     def halt(self) -> None:
         """Shut down in good order; what was written stays until `stop`."""
@@ -228,6 +212,27 @@ class Container:
     def _card(self) -> str:
         return f"air-{self.name}"
 
+    def _boot(self) -> None:
+        network = [f"--network-veth-extra={self._card}:host0"] if self._link else []
+        command = [
+            "systemd-nspawn", "--quiet", "--boot", f"--directory={self.folder}/root", f"--machine={self.name}",
+            "--register=no", "--keep-unit", "--settings=no", "--link-journal=no", "--resolv-conf=off",
+            "--timezone=off", "--console=read-only", "--private-network", "--capability=CAP_SYS_TIME", *network,
+            *(f"--bind-ro={source}:{inside}" for inside, source in self._binds.items()),
+        ]  # fmt: skip
+        lower = ":".join(map(str, self._tree))
+        inner = [_START, "sh", lower, str(self.folder), str(self._cgroup), *command]
+        with (self.folder / "console").open("wb") as console:
+            subprocess.Popen(
+                ["unshare", "--mount", "sh", "-ec", *inner],
+                env={"PATH": _PATH, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        self._wait_until(self._has_settled, _BOOT_S)
+        self.run("mount --bind /dev/null /proc/swaps")
+        if self._link:
+            self._connect(self._link)
+
     def _said(self) -> str:
         console = self.folder / "console"
         return console.read_text(errors="replace")[-3000:] if console.exists() else "nothing"
@@ -248,12 +253,6 @@ class Container:
                     f"container {self.name}: {done.__name__} not after {timeout_s:.0f} s:\n{self._said()}"
                 )
             time.sleep(0.1)
-
-    def _settle(self) -> None:
-        self._wait_until(self._has_settled, _BOOT_S)
-        self.run("mount --bind /dev/null /proc/swaps")
-        if self._link:
-            self._connect(self._link)
 
     def _connect(self, link: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
         """Give both ends their addresses; no route leads anywhere else."""

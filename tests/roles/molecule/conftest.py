@@ -24,7 +24,7 @@ def container() -> Container:
     """The scenario's container, which runs."""
     if "MOLECULE_SCENARIO_NAME" not in os.environ:
         pytest.skip("molecule runs these in a container that it made: make molecule")
-    return Container(os.environ["MOLECULE_SCENARIO_NAME"], ())
+    return Container.running(os.environ["MOLECULE_SCENARIO_NAME"])
 
 
 @pytest.fixture(scope="session")
