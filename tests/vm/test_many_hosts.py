@@ -314,6 +314,8 @@ def _answer(command: list[str], typed: bytes) -> int:
 
 
 def _start(command: list[str]) -> subprocess.Popen[str]:
+    # As from a terminal: whoever runs the tests in the background has SIGINT ignored, and children inherit that.
+    command = ["env", "--default-signal=INT", *command]
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
