@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.vm import path
+from tests.vm import demo, path
 from tests.vm.conftest import Walked
 from tests.vm.packets import conversations
 
@@ -24,6 +24,14 @@ def host(walked: Walked) -> Any:
 def test_the_model_answers_and_the_same_after_a_reboot(walked: Walked) -> None:
     assert "network" in walked.first.lower()
     assert walked.first == walked.second
+
+
+def test_the_demos_screen_says_yes(walked: Walked) -> None:
+    checks = demo.proven(walked.walk, walked.machine, walked.first, walked.second)
+    assert all(checks.values()), checks
+    shown = demo.screen(walked.walk, checks, walked.second)
+    assert "NO " not in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_burn_refuses_the_system_disk_and_a_wrong_serial(walked: Walked) -> None:
