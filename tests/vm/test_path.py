@@ -132,8 +132,6 @@ def test_data_volume_is_luks2_and_was_closed_while_locked(walked: Walked, host: 
 def test_locked_host_boots_soon_and_says_503(walked: Walked) -> None:
     facts = walked.walk.facts
     assert path.soon(walked.walk), walked.walk.seconds
-    # Whatever waits in vain for a disk, a card or a name leaves the processors idle, however slow they are.
-    assert float(facts["idle while booting"]) < 45
     assert facts["status while locked"] == "503"
     assert facts["failed units while locked"] == ""
 
