@@ -198,8 +198,8 @@ def monotonic_s(machine: Machine, of: str) -> float:
 def ssh_listened_s(machine: Machine) -> float:
     """Seconds from systemd's start to the moment at which sshd told it that it listens.
 
-    The kernel and its RAM disk are the same before and after the installation, but an emulator that has run for long takes
-    four times as long for them: their part is taken from the first boot.
+    The kernel and its RAM disk are the same before and after the installation, but an emulator that has run for long
+    takes four times as long for them: their part is taken from the first boot.
     """
     listened_s = monotonic_s(machine, "ssh.service --property ActiveEnterTimestampMonotonic")
     return listened_s - monotonic_s(machine, "--property UserspaceTimestampMonotonic")
