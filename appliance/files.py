@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from custody.atomic import write_whole
 from custody.errors import EnvironmentProblem, OperatorMistake
 from custody.secret import read_secret
 
@@ -165,21 +166,7 @@ def _has(found: os.stat_result, ids: tuple[int, int] | None, mode: int) -> bool:
 def _write(wanted: Wanted, data: bytes, ids: tuple[int, int]) -> None:
     try:
         wanted.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        # One name: what a killed run left is written over by the next. Mode 0600 from the first moment on.
-        temporary = wanted.path.with_name(f".{wanted.path.name}.airgap")
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fchown(stream.fileno(), *ids)
-                os.fchmod(stream.fileno(), wanted.mode)
-                os.fsync(stream.fileno())
-            temporary.rename(wanted.path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(wanted.path, data, mode=wanted.mode, owner=ids)
     except OSError as error:
         raise EnvironmentProblem(f"{wanted.path}: cannot be written: {error.strerror}", "df -h; mount") from error
 

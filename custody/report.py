@@ -6,13 +6,15 @@ command line's business.
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,6 +24,11 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )  # fmt: skip
+
+
+def show_json(schema: str, content: dict[str, Any]) -> None:
+    """A result for machines: one JSON object on standard output; `schema` is `airgap.<noun>/<version>`."""
+    click.echo(json.dumps({"schema": schema, **content}, indent=1, sort_keys=True))
 
 
 class Meter(Protocol):

@@ -9,7 +9,6 @@ builder; it never has a route. Its clock and its swap are the builder's: it is t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import ipaddress
 import json
@@ -18,14 +17,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import testinfra.host  # type: ignore[import-untyped]
 
-from tests.vm.images import CACHE, image
+from tests.vm.images import CACHE, image, making
 from tests.vm.ssh import CommandFailed, Result, put_command
 from tests.vm.testinfra_backend import HarnessBackend
 from tests.vm.trees import copy_in, run, unpack
@@ -52,7 +51,7 @@ def bare() -> Tree:
     """The tree of the bare appliance that the virtual machines boot, unpacked once."""
     source = image("appliance")
     folder = LAYERS / source.folder.name
-    with _locked(folder.name):
+    with making(LAYERS, folder.name):
         if not folder.exists():
             partial = folder.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
@@ -69,7 +68,7 @@ def layer(name: str, key: str, below: Tree, make: Callable[[Container], None], b
     """A tree and what `make` did in a container on it; made once for a key, older ones of that name are dropped."""
     digest = hashlib.sha256("\0".join([key, *map(str, below)]).encode()).hexdigest()[:16]
     folder = LAYERS / f"{name}-{digest}"
-    with _locked(name):
+    with making(LAYERS, name):
         if not folder.exists():
             for old in LAYERS.glob(f"{name}-*"):
                 shutil.rmtree(old)
@@ -259,12 +258,3 @@ class Container:
         run("ip", "address", "add", f"{link[1]}/{link.prefixlen}", "dev", self._card)
         run("ip", "link", "set", self._card, "up")
         self.run(f"ip address add {link[2]}/{link.prefixlen} dev host0 && ip link set host0 up")
-
-
-@contextlib.contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Hold the lock of one tree, so that two runs do not make it twice."""
-    LAYERS.mkdir(parents=True, exist_ok=True)
-    with (LAYERS / f".{name}.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import textwrap
 
@@ -10,6 +9,7 @@ import click
 
 from appliance.status.line import Line, Verdict
 from custody.errors import NotWell, OperatorMistake
+from custody.report import show_json
 
 _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.BAD: "red"}
 _WIDTH, _TEXT_AT = 80, 19
@@ -30,8 +30,7 @@ def command(as_json: bool) -> None:
         raise OperatorMistake("status: expected root", "run it as root")
     lines = status.collect()
     if as_json:
-        content = {"schema": "airgap.status/1", "verdict": status.overall(lines), "lines": [vars(x) for x in lines]}
-        click.echo(json.dumps(content, indent=1, sort_keys=True))
+        show_json("airgap.status/1", {"verdict": status.overall(lines), "lines": [vars(line) for line in lines]})
     else:
         for text in render(lines, colour=not os.environ.get("NO_COLOR")):
             click.echo(text)

@@ -5,10 +5,10 @@ A signer's machine reads the whole bundle first: nobody signs bytes that differ 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from bundler.bundle.read import FolderSource, read_envelope, unsigned_statement
+from custody.atomic import write_whole
 from custody.errors import BundleMalformed, SecretRefused, TrustRejected
 from custody.lock import alone
 from custody.report import Reporter
@@ -67,10 +67,11 @@ def _sign_bundle(folder: Path, key: PrivateKey, trust: Path, reporter: Reporter,
     if dry_run:
         return person.name
     signed = envelope.signed_by(key)
-    _put(carried, root_bytes)
-    _put(carried.with_name("1.root.flat"), root.flat())
-    _put(folder / "carrier" / "sig" / f"{keyid}.sig", signed.signatures[keyid])
-    _put(folder / "carrier" / "statement.dsse.json", signed.dump())
+    beside = {carried: root_bytes, carried.with_name("1.root.flat"): root.flat()}
+    for path, data in {**beside, folder / "carrier" / "sig" / f"{keyid}.sig": signed.signatures[keyid]}.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
+    write_whole(folder / "carrier" / "statement.dsse.json", signed.dump())
     return person.name
 
 
@@ -87,7 +88,7 @@ def add_root_signature(folder: Path, key: PrivateKey) -> str:
         keyid = key.public.keyid
         if keyid not in root.keys_by_id() or "root" not in root.person_of(keyid).roles:
             raise TrustRejected(f"key {keyid[:16]}: belongs to nobody of role root", f"see airgap trust show {folder}")
-        _put(path, envelope.signed_by(key).dump())
+        write_whole(path, envelope.signed_by(key).dump())
     return root.person_of(keyid).name
 
 
@@ -97,14 +98,3 @@ def _read(path: Path) -> bytes:
             return stream.read(LIMIT_BYTES + 1)
     except OSError as error:
         raise TrustRejected(f"{path}: {error.strerror}", "make a root with: airgap trust init FOLDER") from error
-
-
-def _put(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.chmod(0o644)
-    part.replace(path)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import errno
 import importlib
-import json
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
@@ -125,8 +123,3 @@ def show_error(error: AirgapError) -> None:
         click.echo(f"  {line}", err=True)
     hint = error.hint or f"see docs/how-to/troubleshooting.md, section {error.exit_code}"
     click.echo(f"  next: {hint}", err=True)
-
-
-def show_json(schema: str, content: dict[str, Any]) -> None:
-    """One JSON object on standard output; `schema` is `airgap.<noun>/<version>`."""
-    click.echo(json.dumps({"schema": schema, **content}, indent=1, sort_keys=True))

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from bundler.cli import show_json
 from bundler.cli.verify import parse_fingerprint
 from custody.errors import OperatorMistake
 from custody.lock import alone
-from custody.report import ConsoleReporter
+from custody.report import ConsoleReporter, show_json
 from custody.secret import passphrase_option
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from bundler.cli import show_json
 from custody.errors import InputInvalid, TargetRefused, TrustRejected
+from custody.report import show_json
 from custody.secret import ask_passphrase, passphrase_option
 from custody.trust.root import Person
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from bundler.cli import show_json
 from custody.errors import InputInvalid
-from custody.report import ConsoleReporter
+from custody.report import ConsoleReporter, show_json
 
 
 @click.command()

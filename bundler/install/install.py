@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from bundler.install.plan import role_variables
 from bundler.install.preflight import Case, Finding, preflight, require
 from bundler.install.site import Site
 from bundler.manifest.lock import Lock
+from custody.atomic import write_whole
 from custody.errors import InstallFailed
 from custody.report import Reporter
 from custody.trust.policy import require_not_older
@@ -122,9 +122,7 @@ def keep_site_file(file: Path) -> None:
     """Keep the site file that was installed, for the next run and for auditors."""
     target = Path("/etc/airgap/site.yml")
     target.parent.mkdir(exist_ok=True, mode=0o755)
-    if file.resolve() != target:
-        shutil.copyfile(file, target)
-    target.chmod(0o600)
+    write_whole(target, file.read_bytes(), mode=0o600)
 
 
 class _Watch:

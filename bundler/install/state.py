@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from pydantic import Field, StringConstraints
 
 from bundler.install import paths
 from bundler.manifest.strict import Strict, validate
+from custody.atomic import write_whole
 from custody.errors import EnvironmentProblem, TrustRejected
 from custody.trust.policy import Accepted
 
@@ -52,12 +52,8 @@ def load_state() -> State:
 def save_state(state: State) -> None:
     """Write the state durably."""
     paths.STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = _FILE.with_suffix(".part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        json.dump(state.model_dump(mode="json"), stream, indent=1, sort_keys=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(_FILE)
+    text = json.dumps(state.model_dump(mode="json"), indent=1, sort_keys=True)
+    write_whole(_FILE, text.encode(), mode=0o600)
 
 
 def require_pin(state: State, fingerprint: str) -> None:

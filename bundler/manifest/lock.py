@@ -6,7 +6,6 @@ A lock is JSON, written sorted, and stands for the bytes of a bundle: one lock, 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +16,7 @@ from bundler.manifest.gpu import LockedGpu
 from bundler.manifest.models import ArchiveName, BundleHeader, Count, Flags, Line, Name, PackageName, Sha256
 from bundler.manifest.parse import read_file
 from bundler.manifest.strict import Strict, load_json
+from custody.atomic import write_whole
 
 #: A lock of 10,000 packages is about 5 MB.
 MAX_BYTES = 64 << 20
@@ -194,9 +194,4 @@ def dump_lock(lock: Lock) -> bytes:
 
 def save_lock(lock: Lock, file: Path) -> None:
     """Write a lock so that a crash leaves the old one or the new one, never half."""
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as stream:
-        stream.write(dump_lock(lock))
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+    write_whole(file, dump_lock(lock))

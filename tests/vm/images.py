@@ -8,7 +8,6 @@ Everything lies in the cache, below vm/, one folder an image, named by the diges
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.collect.mirror import builder_mirrors
+from custody.lock import alone
 
 from .hosts import load_hosts
 from .recipes import KEYRING, RELEASE, SUITES, Recipe, recipe
@@ -72,10 +72,18 @@ class Image:
         return str(uuid.uuid5(uuid.NAMESPACE_OID, self.folder.name))
 
 
+@contextlib.contextmanager
+def making(cache: Path, name: str) -> Iterator[None]:
+    """Make a thing of a cache alone: of two test runs, the second waits."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with alone(cache / f".{name}.lock", "another test run", waiting=print):
+        yield
+
+
 def client_key() -> Path:
     """Return the harness's private ssh key (ed25519), made once for a cache folder."""
     key = CACHE / "ssh" / "id_ed25519"
-    with _locked("ssh"):
+    with making(CACHE, "ssh"):
         if not key.exists():
             key.parent.mkdir(parents=True, exist_ok=True)
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "airgap-vm", "-f", str(key))
@@ -86,7 +94,7 @@ def image(name: str) -> Image:
     """Return the image of a host of hosts.yml; build it, about a minute and a half, when the cache has none."""
     wanted = recipe(load_hosts()[name])
     result = Image(name, CACHE / f"{name}-{wanted.digest()}")
-    with _locked(name):
+    with making(CACHE, name):
         if not result.disk.exists():
             _build(result, wanted)
     return result
@@ -124,7 +132,7 @@ def derive(
         digest.update(f"\0{target}\0".encode())
         digest_source(digest.update, source)
     result = Image(name, CACHE / f"{name}-{digest.hexdigest()[:16]}")
-    with _locked(name):
+    with making(CACHE, name):
         if result.disk.exists():
             return result
         root_gib = base.disk.stat().st_size >> 30
@@ -184,12 +192,3 @@ def _prune(name: str) -> None:
     folders = sorted(CACHE.glob(f"{name}-{'[0-9a-f]' * 16}"), key=lambda path: path.stat().st_mtime)
     for folder in folders[:-_KEPT]:
         shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Hold the lock of one image, so that two test runs do not build it twice."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f".{name}.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -13,6 +13,7 @@ from pathlib import Path
 from paramiko import PKey
 
 from bundler.install.remote.inventory import InventoryHost
+from custody.atomic import write_whole
 from custody.errors import EnvironmentProblem, HostKeyRejected
 
 _LINE = re.compile(r"(?P<place>\S+) (?P<kind>\S+) (?P<blob>[A-Za-z0-9+/]+=*)")
@@ -67,14 +68,9 @@ class Pins:
         if host.place in self._keys:
             return
         self._keys[host.place] = (key.get_name(), key.get_base64())
+        lines = [f"{place} {kind} {blob}\n" for place, (kind, blob) in sorted(self._keys.items())]
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        part = self._file.with_name(self._file.name + ".part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as stream:
-            for place, (kind, blob) in sorted(self._keys.items()):
-                stream.write(f"{place} {kind} {blob}\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(self._file)
+        write_whole(self._file, "".join(lines).encode(), mode=0o600)
 
 
 def _fingerprint(kind: str, blob: str) -> str:

@@ -111,7 +111,7 @@ def test_a_debt_is_noted_before_the_first_change(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_written_over(tmp_path: Path) -> None:
-    left = tmp_path / ".a.airgap"
+    left = tmp_path / ".a.part"
     left.write_text("half")
     left.chmod(0o666)
     place([wanted(tmp_path / "a")])

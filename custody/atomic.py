@@ -1,0 +1,33 @@
+"""Files that are there whole, the old one or the new one, and never half."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Write a file so that a crash leaves the old one or the new one.
+
+    Args:
+        mode: of the file; until it is whole, nobody but its writer can read it.
+        owner: user and group id; None: whoever writes it.
+
+    Raises:
+        OSError: nothing changed.
+    """
+    # One name: what a killed run left is written over by the next.
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if owner is not None:
+                os.fchown(stream.fileno(), *owner)
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
