@@ -18,14 +18,14 @@ class Walked:
 
     Attributes:
         first, second: answers before the reboot and after the unlock.
-        pcap: everything on the appliance's wire since before the installation.
+        pcaps: everything on the appliance's wire since before the installation.
     """
 
     walk: path.Walk
     machine: Machine
     first: str
     second: str
-    pcap: Path
+    pcaps: list[Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,11 +52,10 @@ def medium(bundled: path.Walk) -> Path:
 @pytest.fixture(scope="session")
 def walked(bundled: path.Walk, medium: Path) -> Iterator[Walked]:
     """The whole path."""
-    pcap = bundled.work / "appliance.pcap"
-    with path.appliance(bundled) as machine, machine.capture(pcap):
+    with path.appliance(bundled) as machine, machine.capture(bundled.work / "appliance.pcap") as capture:
         path.install(bundled, machine, medium)
         first = path.ask(bundled, machine)
         path.reboot_and_unlock(bundled, machine)
         second = path.ask(bundled, machine)
         path.keep_watched(bundled, machine, "after the reboot")
-        yield Walked(bundled, machine, first, second, pcap)
+        yield Walked(bundled, machine, first, second, capture.pcaps)

@@ -17,8 +17,7 @@ def main() -> None:
     path.make_bundle(walk, path.cache_folder())
     path.sign(walk)
     medium = path.burn(walk)
-    pcap = walk.work / "appliance.pcap"
-    with path.appliance(walk) as machine, machine.capture(pcap):
+    with path.appliance(walk) as machine, machine.capture(walk.work / "appliance.pcap"):
         path.install(walk, machine, medium)
         with walk.stage("question over TLS"):
             first = path.ask(walk, machine)

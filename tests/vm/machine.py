@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -27,9 +27,10 @@ from .ssh import Ssh
 
 @dataclass(frozen=True)
 class Capture:
-    """A capture that runs: the file grows with every packet."""
+    """A capture that runs: the last file grows with every packet, and a power cycle begins the next one."""
 
-    pcap: Path
+    name: str
+    pcaps: list[Path] = field(default_factory=list)
 
 
 class Machine(Guest):
@@ -77,7 +78,7 @@ class Machine(Guest):
         self._wire: socket.socket | None = None
         self._sockets: Path | None = None
         self._media: set[str] = set()
-        self._captures = 0
+        self._captures: list[Capture] = []
         self.started = 0.0
 
     # Life
@@ -118,6 +119,9 @@ class Machine(Guest):
                     said = (self.work_dir / "qemu.log").read_text(errors="replace")
                     raise RuntimeError(f"QEMU did not start: {said}") from error
         self.accelerator = plan.accelerator
+        self._loadvm = None  # a second start boots
+        for capture in self._captures:
+            self._dump(capture)
         self.ssh = Ssh(self.ports["ssh"], self.image.host_key, client_key())
 
     def stop(self, timeout_s: float = 120.0) -> None:
@@ -156,6 +160,15 @@ class Machine(Guest):
         self.kill()
         if self._temporary and kind is None:
             shutil.rmtree(self.work_dir, ignore_errors=True)
+
+    def power_cycle(self) -> float:
+        """Shut the guest down, switch it on again, and return the seconds until a login answers.
+
+        In place of a reboot: an emulator that has run for long takes four times as long for kernel and RAM disk.
+        """
+        self.stop(600)
+        self.start()
+        return self.wait_ssh()
 
     @property
     def serial_socket(self) -> Path:
@@ -207,14 +220,24 @@ class Machine(Guest):
 
     @contextlib.contextmanager
     def capture(self, pcap: Path) -> Iterator[Capture]:
-        """Write everything that the guest's card sends and receives to a pcap file, as long as the context lasts."""
-        self._captures += 1
-        name = f"capture{self._captures}"
-        self.qmp.execute("object-add", qom_type="filter-dump", id=name, netdev=qemu.CARD, file=str(pcap))
+        """Write everything that the guest's card sends and receives to pcap files, as long as the context lasts.
+
+        Args:
+            pcap: The first file; the ones after a power cycle are called `NAME-2.pcap` and so on.
+        """
+        capture = Capture(pcap.stem)
+        self._captures.append(capture)
+        self._dump(capture, pcap)
         try:
-            yield Capture(pcap)
+            yield capture
         finally:
-            self.qmp.execute("object-del", id=name)
+            self._captures.remove(capture)
+            self.qmp.execute("object-del", id=capture.name)
+
+    def _dump(self, capture: Capture, pcap: Path | None = None) -> None:
+        file = pcap or capture.pcaps[0].with_stem(f"{capture.name}-{len(capture.pcaps) + 1}")
+        self.qmp.execute("object-add", qom_type="filter-dump", id=capture.name, netdev=qemu.CARD, file=str(file))
+        capture.pcaps.append(file)
 
     def inject(self, frame: bytes) -> None:
         """Put an Ethernet frame on the guest's wire."""

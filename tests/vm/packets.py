@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,13 @@ def router_advertisement(src_mac: str, prefix: str, dns: str = "2001:db8::53") -
     return _ALL_NODES_MAC + mac + b"\x86\xdd" + ip6 + bytes(body)
 
 
-def conversations(pcap: Path) -> list[Conversation]:
-    """Return every distinct conversation of a pcap file with its number of packets, most frequent first."""
+def conversations(pcaps: Iterable[Path]) -> list[Conversation]:
+    """Return every distinct conversation of pcap files with its number of packets, most frequent first."""
     counts: Counter[tuple[str, str, str, str, int, int, str]] = Counter()
-    with pcap.open("rb") as stream:
-        for _, frame in dpkt.pcap.Reader(stream):
-            counts[_describe(frame)] += 1
+    for pcap in pcaps:
+        with pcap.open("rb") as stream:
+            for _, frame in dpkt.pcap.Reader(stream):
+                counts[_describe(frame)] += 1
     return [Conversation(*key, packets) for key, packets in counts.most_common()]
 
 

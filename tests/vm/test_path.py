@@ -106,7 +106,7 @@ def test_ipv6_leaks_of_ufws_defaults_are_closed(walked: Walked, host: Any) -> No
 
 def test_nothing_but_the_operator_was_on_the_wire(walked: Walked) -> None:
     strange = []
-    for talk in conversations(walked.pcap):
+    for talk in conversations(walked.pcaps):
         ends = {(talk.src, talk.sport), (talk.dst, talk.dport)}
         operator_talk = talk.proto == "tcp" and {OPERATOR, "10.0.2.15"} == {talk.src, talk.dst}
         if operator_talk and any(("10.0.2.15", port) in ends for port in (22, 443)):
