@@ -209,7 +209,7 @@ def default_routes(machine: Machine) -> str:
 
 _WATCHER = """#!/bin/sh
 # Keeps what `ps` would show of every process, arguments and environment; few programs a round.
-while sleep 1; do
+while sleep 2; do
     cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' >>/run/watch.log
 done
 """
