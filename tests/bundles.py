@@ -6,13 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.bundle.sign import add_root_signature, sign_bundle
+from bundler.bundle.sign import sign_bundle
+from bundler.bundle.trustfolder import TrustFolder
 from bundler.bundle.write import seal
 from bundler.manifest.lock import Lock, LockedDeb, dump_lock
 from custody.report import SilentReporter
-from custody.trust.envelope import Envelope
 from custody.trust.keys import PrivateKey
-from custody.trust.root import PAYLOAD_TYPE, Person, Root, fingerprint
+from custody.trust.root import Person, Root, fingerprint
 
 #: Three leaves and a bit, so that a leaf file with several leaves is there.
 MODEL = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(3 << 15)) + b"tail"
@@ -83,11 +83,9 @@ def sealed(
 
 def make_trust(folder: Path, root: Root, signers: list[PrivateKey]) -> str:
     """Write and sign a root; returns its fingerprint."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "1.root.json").write_bytes(Envelope(PAYLOAD_TYPE, root.payload(), {}).dump())
-    (folder / "1.root.flat").write_bytes(root.flat())
+    TrustFolder(folder).add_root(root)
     for key in signers:
-        add_root_signature(folder, key)
+        TrustFolder(folder).sign(key)
     return fingerprint(root.payload())
 
 

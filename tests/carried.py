@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bundler.bundle.read import FolderSource
 from bundler.media.start import start_partition
-from custody.trust.verify import verify_statement
+from custody.trust.verify import read_trust, verify_statement
 
 
 def lay_down(bundle: Path, fingerprint: str, folder: Path) -> tuple[Path, str]:
@@ -16,7 +16,8 @@ def lay_down(bundle: Path, fingerprint: str, folder: Path) -> tuple[Path, str]:
     Returns:
         The folder, and what the paper says of `start`.
     """
-    verified = verify_statement(FolderSource(bundle), fingerprint)
+    source = FolderSource(bundle)
+    verified = verify_statement(source, read_trust(source, fingerprint))
     partition = start_partition(verified)
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("sealed", "carrier"):

@@ -43,11 +43,12 @@ def command(
     from bundler.media import burn as media
     from bundler.media.device import describe, require_serial
     from bundler.media.volume import at_work, loop_device
-    from custody.trust.verify import verify_statement
+    from custody.trust.verify import read_trust, verify_statement
 
     reporter = ConsoleReporter()
     pinned = parse_fingerprint(fingerprint)
-    verified = verify_statement(FolderSource(bundle), pinned)
+    source = FolderSource(bundle)
+    verified = verify_statement(source, read_trust(source, pinned))
     disk = target
     with ExitStack() as stack:
         stack.enter_context(at_work())

@@ -5,18 +5,27 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from custody.errors import InputInvalid, TargetRefused, TrustRejected
+from custody.errors import AirgapError, InputInvalid, TrustRejected
 from custody.report import show_json
 from custody.secret import ask_passphrase, passphrase_option
-from custody.trust.root import Person
+
+if TYPE_CHECKING:
+    from custody.trust.root import Person, Root
+
+_FOLDER = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+_PERSON = "NAME:ROLE[,ROLE]:PUBLIC-KEY-FILE"
+_KEY = click.option(
+    "--key", type=click.Path(path_type=Path, dir_okay=False), required=True, help="NAME.key of the person who signs."
+)
 
 
 @click.group()
 def command() -> None:
-    """The root of trust: persons, their keys, and how many must agree.
+    """The root of trust: persons, their keys, how many must agree, and what was revoked.
 
     \b
     Example: airgap trust show trust
@@ -30,100 +39,232 @@ def command() -> None:
     "persons",
     multiple=True,
     required=True,
-    metavar="NAME:ROLE[,ROLE]:PUBLIC-KEY-FILE",
+    metavar=_PERSON,
     help="A person, roles out of root, builder, approver, recovery, and the file that `keys new` made. Repeat it.",
 )
 @click.option("--root-threshold", type=int, default=2, show_default=True, help="Persons who must sign a root.")
-def init(folder: Path, persons: tuple[str, ...], root_threshold: int) -> None:
+@click.option("--threshold", "others", multiple=True, metavar="ROLE=N", help="Of another role; else 1. Repeat it.")
+def init(folder: Path, persons: tuple[str, ...], root_threshold: int, others: tuple[str, ...]) -> None:
     """Write root 1 to FOLDER, unsigned; its root persons sign it with `trust sign`.
 
     \b
     Example: airgap trust init trust --person alice:root,builder:alice.pub \\
-                 --person bob:root,approver:bob.pub
+                 --person bob:root,approver:bob.pub --person carol:root,recovery:carol.pub
     """
-    from custody.trust.envelope import Envelope
-    from custody.trust.root import PAYLOAD_TYPE, Root, fingerprint
+    from bundler.bundle.trustfolder import TrustFolder
+    from custody.trust.root import Root
 
-    path = folder / "1.root.json"
-    if path.exists():
-        raise TargetRefused(f"{path}: exists already", "a root is rotated, never overwritten")
+    people = tuple(_person(text) for text in persons)
     thresholds = {"root": root_threshold, "builder": 1, "approver": 1}
-    try:
-        root = Root(1, tuple(_person(text) for text in persons), thresholds)
-    except TrustRejected as error:
-        raise InputInvalid(error.message, "see airgap trust init --help") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "1.root.flat").write_bytes(root.flat())
-    path.write_bytes(Envelope(PAYLOAD_TYPE, root.payload(), {}).dump())
-    click.echo(f"root:        {path}\nfingerprint: {fingerprint(root.payload())}")
+    if any("recovery" in person.roles for person in people):
+        thresholds["recovery"] = 1
+    with _as_input("airgap trust init --help"):
+        root = Root(1, people, {**thresholds, **_thresholds(others)})
+    _say_root(TrustFolder(folder).add_root(root), root)
+
+
+@command.command()
+@_FOLDER
+@click.option("--person", "persons", multiple=True, metavar=_PERSON, help="A new person, or new roles and key of one.")
+@click.option("--remove", multiple=True, metavar="NAME", help="A person who leaves. Repeat it.")
+@click.option("--threshold", "thresholds", multiple=True, metavar="ROLE=N", help="A changed threshold. Repeat it.")
+def rotate(folder: Path, persons: tuple[str, ...], remove: tuple[str, ...], thresholds: tuple[str, ...]) -> None:
+    """Write root N+1 to FOLDER, unsigned. Root persons of root N and of root N+1 sign it with `trust sign`.
+
+    \b
+    Example: airgap trust rotate trust --remove alice --person dora:root,builder:dora.pub
+    """
+    from bundler.bundle.trustfolder import TrustFolder
+
+    people = tuple(_person(text) for text in persons)
+    here = TrustFolder(folder)
+    with _as_input("airgap trust rotate --help"):
+        path = here.rotate(people, remove, _thresholds(thresholds))
+    _say_root(path, here.newest_root()[0])
+
+
+@command.command()
+@_FOLDER
+@click.option("--key", "keys", multiple=True, metavar="KEY-ID|FILE", help="A key's id, or its .pub file. Repeat it.")
+@click.option(
+    "--bundle", "bundles", multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A bundle that no host may install any more. Repeat it.",
+)  # fmt: skip
+@click.option("--reason", required=True, help="Shown to whoever is refused; ASCII, one line.")
+def revoke(folder: Path, keys: tuple[str, ...], bundles: tuple[Path, ...], reason: str) -> None:
+    """Write a longer list of revocations to FOLDER, unsigned; root persons sign it with `trust sign`.
+
+    \b
+    Example: airgap trust revoke trust --key alice.pub --reason "token lost on 2 May"
+    """
+    from bundler.bundle.trustfolder import TrustFolder, statement_sha256
+
+    here = TrustFolder(folder)
+    with _as_input("airgap trust revoke --help"):
+        path = here.revoke({_keyid(text): reason for text in keys}, {statement_sha256(x): reason for x in bundles})
+    listed, _ = here.revocations()
+    click.echo(f"revocations: {path}\nnumber:      {listed.number}")
+    click.echo(f"entries:     {len(listed.keys)} keys, {len(listed.statements)} bundles")
+    click.echo(f"next:        root persons sign it: airgap trust sign {folder} --key KEY")
 
 
 @command.command("sign")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--key", type=click.Path(path_type=Path, dir_okay=False), required=True, help="NAME.key of a root person."
-)
+@_FOLDER
+@_KEY
 @passphrase_option("the key's passphrase")
 def sign(folder: Path, key: Path, passphrase_file: Path | None) -> None:
-    """Sign the root in FOLDER as one of its root persons.
+    """Sign what is new in FOLDER, the newest root and the revocations, as one of the root persons.
 
     \b
     Example: airgap trust sign trust --key alice.key
     """
-    from bundler.bundle.sign import add_root_signature, load_key
+    from bundler.bundle.sign import load_key
+    from bundler.bundle.trustfolder import TrustFolder
 
     passphrase = ask_passphrase(passphrase_file, f"Passphrase for {key}")
-    person = add_root_signature(folder, load_key(key, passphrase.encode()))
-    click.echo(f"{folder}/1.root.json: signed by {person}")
+    person, signed = TrustFolder(folder).sign(load_key(key, passphrase.encode()))
+    for name in signed:
+        click.echo(f"{folder}/{name}: signed by {person}")
+    if not signed:
+        click.echo(f"{folder}: {person} has signed all of it before")
 
 
 @command.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@_FOLDER
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def show(folder: Path, as_json: bool) -> None:
-    """Show the root in FOLDER: persons, roles, thresholds, and the fingerprint to pin.
+    """Show the newest root in FOLDER, who signed it, the fingerprint to pin, and what was revoked.
 
     \b
     Example: airgap trust show trust
     """
-    from custody.trust.envelope import Envelope
-    from custody.trust.root import Root, fingerprint
+    from bundler.bundle.trustfolder import TrustFolder
+    from custody.trust.root import fingerprint
 
-    path = folder / "1.root.json"
-    name = str(path)
+    here = TrustFolder(folder)
+    root, envelope = here.newest_root()
+    signers = root.persons_with("root", envelope.signers(root.keys_by_id(), f"{root.version}.root.json"))
     try:
-        envelope = Envelope.parse(path.read_bytes(), name)
-    except OSError as error:
-        raise InputInvalid(f"{name}: {error.strerror}", "make a root with: airgap trust init FOLDER") from error
-    root = Root.parse(envelope.payload, name)
-    signers = root.persons_with("root", envelope.signers(root.keys_by_id(), name))
+        here.trust()
+        missing = ""
+    except AirgapError as error:  # shown, not raised: a folder that is half signed is to be looked at
+        missing = error.message
+    listed, _ = here.revocations()
     if as_json:
         persons = [
             {"name": person.name, "roles": list(person.roles), "keys": [key.keyid for key in person.keys]}
             for person in root.persons
         ]
         content = {"persons": persons, "thresholds": dict(root.thresholds), "signed_by": list(signers)}
+        revoked = {"number": listed.number, "keys": listed.keys, "statements": listed.statements}
+        content |= {"version": root.version, "revocations": revoked, "complete": not missing}
         show_json("airgap.root/1", {**content, "fingerprint": fingerprint(envelope.payload)})
         return
+    click.echo(f"root {root.version}")
     click.echo(f"{'person':16} {'roles':28} key id")
     for person in root.persons:
         for public in person.keys:
-            click.echo(f"{person.name:16} {', '.join(person.roles):28} {public.keyid[:32]}")
+            gone = "  revoked" if public.keyid in listed.keys else ""
+            click.echo(f"{person.name:16} {', '.join(person.roles):28} {public.keyid[:24]}{gone}")
     for role, count in sorted(root.thresholds.items()):
         click.echo(f"threshold {role:9} {count}")
     click.echo(f"signed by   {', '.join(signers) or 'nobody'}")
+    if missing:
+        click.echo(f"missing     {missing}")
+    for digest, reason in sorted({**listed.keys, **listed.statements}.items()):
+        click.echo(f"revoked     {digest[:24]}  {reason}")
     click.echo(f"fingerprint {fingerprint(envelope.payload)}")
+
+
+@command.command()
+@_FOLDER
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--from-version", type=click.IntRange(min=1), required=True, help="Version that the host has accepted.")
+@click.option("--from-epoch", type=click.IntRange(min=1), default=1, show_default=True, help="Its security epoch.")
+@click.option("--reason", required=True, help="Kept with the order; ASCII, one line.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The order; signed again, it grows."
+)
+@_KEY
+@passphrase_option("the key's passphrase")
+def order(
+    folder: Path, bundle: Path, from_version: int, from_epoch: int, reason: str, out: Path, key: Path,
+    passphrase_file: Path | None,
+) -> None:  # fmt: skip
+    """Order a downgrade to BUNDLE, as one person of role recovery; the others repeat it with the same --out.
+
+    \b
+    Example: airgap trust order trust /srv/bundles/demo-3 --from-version 4 --reason "4 answers nonsense" \\
+                 --out back-to-3.order --key carol.key
+    """
+    from bundler.bundle.order import sign_order
+    from bundler.bundle.sign import load_key
+
+    passphrase = ask_passphrase(passphrase_file, f"Passphrase for {key}")
+    private = load_key(key, passphrase.encode())
+    person, digest = sign_order(folder, bundle, (from_version, from_epoch), reason, out, private)
+    click.echo(f"order:  {out}, signed by {person}\ndigest: {digest}")
+
+
+def _say_root(path: Path, root: Root) -> None:
+    from custody.trust.root import fingerprint
+
+    click.echo(f"root:        {path}\nfingerprint: {fingerprint(root.payload())}")
+    holders = sum("root" in person.roles for person in root.persons)
+    if holders <= root.thresholds["root"]:
+        click.echo(
+            f"warning:     {holders} persons may sign a root and {root.thresholds['root']} must: when one key is lost,"
+            " nobody can rotate or revoke",
+            err=True,
+        )
+
+
+class _as_input:
+    """A root that makes no sense is the operator's mistake here, and nobody's attack."""
+
+    def __init__(self, hint: str) -> None:
+        self._hint = hint
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TrustRejected):
+            raise InputInvalid(error.message, f"see {self._hint}") from error
+
+
+def _thresholds(texts: tuple[str, ...]) -> dict[str, int]:
+    found = {}
+    for text in texts:
+        role, _, count = text.partition("=")
+        if not count.isdecimal() or len(count) > 4:
+            raise InputInvalid(f"--threshold {text}: expected ROLE=N", "like --threshold approver=2")
+        found[role] = int(count)
+    return found
+
+
+def _keyid(text: str) -> str:
+    from custody.trust.keys import PublicKey
+
+    if len(text) == 64 and set(text) <= set("0123456789abcdef"):
+        return text
+    return PublicKey(_public(text, f"--key {text}")).keyid
+
+
+def _public(file: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(Path(file).read_text().strip(), validate=True)
+    except (OSError, binascii.Error, UnicodeDecodeError) as error:
+        raise InputInvalid(f"{what}: {error}", "name the .pub file that `airgap keys new` made") from error
 
 
 def _person(text: str) -> Person:
     from custody.trust.keys import PublicKey
+    from custody.trust.root import Person
 
     parts = text.split(":", 2)
     if len(parts) != 3:
         raise InputInvalid(f"--person {text}: expected NAME:ROLES:FILE", "see airgap trust init --help")
     name, roles, file = parts
-    try:
-        der = base64.b64decode(Path(file).read_text().strip(), validate=True)
-    except (OSError, binascii.Error, UnicodeDecodeError) as error:
-        raise InputInvalid(f"--person {text}: {error}", "name the .pub file that `airgap keys new` made") from error
-    return Person(name, tuple(roles.split(",")), (PublicKey(der),))
+    with _as_input("airgap trust init --help"):
+        return Person(name, tuple(roles.split(",")), (PublicKey(_public(file, f"--person {text}")),))

@@ -13,19 +13,46 @@ from custody.report import ConsoleReporter, show_json
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--fingerprint", required=True, help="SHA-256 of the root's payload, from the paper.")
+@click.option("--fingerprint", help="SHA-256 of a root's payload, from the paper; --as-host needs none.")
+@click.option(
+    "--as-host", is_flag=True, help="Judge with the roots, revocations and versions that this host remembers."
+)
+@click.option(
+    "--minimum-version", type=click.IntRange(min=1), metavar="N",
+    help="With --as-host, where no release is remembered: from the paper.",
+)  # fmt: skip
+@click.option(
+    "--downgrade-order", type=click.Path(path_type=Path, dir_okay=False), help="With --as-host: leave to go back."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(bundle: Path, fingerprint: str, as_json: bool) -> None:
-    """Verify BUNDLE: root, signatures of enough persons, the list of files, every byte.
+def command(
+    bundle: Path,
+    fingerprint: str | None,
+    as_host: bool,
+    minimum_version: int | None,
+    downgrade_order: Path | None,
+    as_json: bool,
+) -> None:
+    """Verify BUNDLE: roots, revocations, signatures of enough persons, the list of files, every byte.
 
     \b
     Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a...
+    Example: airgap verify /srv/bundles/demo-2 --as-host
     """
     from bundler.bundle.read import FolderSource
-    from custody.trust.verify import verify_bundle
+    from custody.trust.verify import check_contents, read_trust, verify_statement
 
-    pinned = parse_fingerprint(fingerprint)
-    verified = verify_bundle(FolderSource(bundle), pinned, ConsoleReporter())
+    source, reporter = FolderSource(bundle), ConsoleReporter()
+    pinned = None if fingerprint is None else parse_fingerprint(fingerprint)
+    if as_host:
+        from bundler.install.admit import Terms, admit
+
+        verified = admit(source, Terms(pinned, minimum_version, downgrade_order), remember=True).bundle
+    elif pinned is None:
+        raise click.UsageError("Missing option '--fingerprint', or '--as-host' on an appliance")
+    else:
+        verified = verify_statement(source, read_trust(source, pinned))
+    check_contents(verified, verified.entries(), reporter)
     identity = verified.statement.predicate.bundle
     entries = verified.entries()
     if as_json:

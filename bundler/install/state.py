@@ -1,7 +1,12 @@
-"""What this host has accepted: root pin, newest healthy release. Written so that a crash leaves old or new."""
+"""What this host remembers: roots and revocations that verified, the newest healthy release, used orders.
+
+One file, written so that a crash leaves the old one or the new one.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from pathlib import Path
 from typing import Annotated
@@ -12,20 +17,58 @@ from bundler.install import paths
 from bundler.manifest.strict import Strict, validate
 from custody.atomic import write_whole
 from custody.errors import EnvironmentProblem, TrustRejected
+from custody.trust.chain import Kept, Trust
 from custody.trust.policy import Accepted
 
 _FILE = paths.STATE / "state.json"
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class State(Strict):
-    """The anti-rollback state."""
+    """The anti-rollback state.
+
+    Attributes:
+        root_fingerprint: of the newest believed root; `root_fingerprints`: of all of them.
+        root, revocations: the newest envelopes, Base64.
+        used_orders: digests of downgrade orders.
+    """
 
     schema_version: int = 1
-    root_fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    root_fingerprint: Digest | None = None
+    root_fingerprints: tuple[Digest, ...] = ()
+    root: str | None = None
+    revocations: str | None = None
     channel: str = ""
     version: Annotated[int, Field(ge=0)] = 0
     security_epoch: Annotated[int, Field(ge=0)] = 0
     release: str | None = None
+    used_orders: tuple[Digest, ...] = ()
+
+    @property
+    def kept(self) -> Kept:
+        """As trust wants it.
+
+        Raises:
+            EnvironmentProblem: not what was written here.
+        """
+        try:
+            root, revocations = (x and base64.b64decode(x, validate=True) for x in (self.root, self.revocations))
+        except binascii.Error as error:
+            raise EnvironmentProblem(f"{_FILE}: broken: {error}", "restore it from the site's records") from error
+        fingerprints = self.root_fingerprints or ((self.root_fingerprint,) if self.root_fingerprint else ())
+        return Kept(root or None, revocations or None, fingerprints)
+
+    def with_trust(self, trust: Trust) -> State:
+        """The same, remembering roots and revocations."""
+        kept = trust.kept
+        return self.model_copy(
+            update={
+                "root_fingerprint": kept.fingerprints[-1],
+                "root_fingerprints": kept.fingerprints,
+                "root": _text(kept.root),
+                "revocations": _text(kept.revocations),
+            }
+        )
 
     @property
     def accepted(self) -> Accepted:
@@ -62,7 +105,7 @@ def require_pin(state: State, fingerprint: str) -> None:
     Raises:
         TrustRejected: with both fingerprints.
     """
-    if state.root_fingerprint not in (None, fingerprint):
+    if state.root_fingerprint is not None and fingerprint not in state.kept.fingerprints:
         raise TrustRejected(
             f"root: this host pinned {state.root_fingerprint}, found {fingerprint}",
             "compare with the paper; a change of root needs a rotation that the old root signed",
@@ -75,6 +118,10 @@ def switch_release(release: Path) -> Path | None:
     _link(paths.CURRENT, release)
     _link(paths.PROGRAM, paths.CURRENT / "venv" / "bin" / "airgap")
     return before
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode()
 
 
 def _link(path: Path, target: Path) -> None:

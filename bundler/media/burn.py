@@ -97,7 +97,7 @@ def burn(
         volume.mounted(plain, readonly=True) as place,
     ):
         read_back(bundle, FolderSource(place), pinned, reporter)
-    root = fingerprint(bundle.root.payload())
+    root = fingerprint(bundle.trust.root.payload())
     return Burned(bundle.statement.predicate.bundle.id, start.script_sha256, root, size)
 
 

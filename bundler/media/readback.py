@@ -9,7 +9,7 @@ from bundler.bundle.read import FolderSource
 from bundler.media.start import StartPartition
 from custody.errors import DigestMismatch
 from custody.report import Reporter
-from custody.trust.verify import VerifiedBundle, verify_bundle
+from custody.trust.verify import VerifiedBundle, read_trust, verify_bundle
 
 _HINT = "the medium is bad or was changed: burn another one"
 
@@ -20,7 +20,7 @@ def read_back(bundle: VerifiedBundle, source: FolderSource, pinned: str, reporte
     Raises:
         IntegrityFailure: the copy is not the bundle.
     """
-    copy = verify_bundle(source, pinned, reporter)
+    copy = verify_bundle(source, read_trust(source, pinned), reporter)
     if copy.statement != bundle.statement:
         raise DigestMismatch(f"{source.name}: holds another bundle than the one that was written", _HINT)
 

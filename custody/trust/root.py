@@ -19,7 +19,6 @@ from typing import Any
 
 from custody.errors import SignatureRejected, TrustRejected
 from custody.trust import canonical
-from custody.trust.envelope import Envelope
 from custody.trust.keys import SCHEME, PublicKey
 
 PAYLOAD_TYPE = "application/vnd.airgap.root+json"
@@ -41,7 +40,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Root:
-    """A root's content, checked for sense; whether it may be believed is `pin`'s and `verify_root`'s answer."""
+    """A root's content, checked for sense; whether it may be believed is `custody.trust.chain`'s answer."""
 
     version: int
     persons: tuple[Person, ...]
@@ -70,6 +69,11 @@ class Root:
             wanted = self.thresholds.get(role, 0)
             if not 1 <= wanted <= count:
                 raise TrustRejected(f"root: threshold for {role} is {wanted}, and {count} persons hold that role")
+        holders = sum("recovery" in person.roles and bool(person.keys) for person in self.persons)
+        if "recovery" in self.thresholds and not 1 <= self.thresholds["recovery"] <= holders:
+            raise TrustRejected(
+                f"root: threshold for recovery is {self.thresholds['recovery']}, and {holders} persons hold that role"
+            )
         if set(self.thresholds) - set(ROLES):
             raise TrustRejected("root: a threshold for an unknown role")
 
@@ -167,29 +171,6 @@ class Root:
 def fingerprint(payload: bytes) -> str:
     """What is pinned and printed: SHA-256 of the payload's bytes, lower-case hex."""
     return hashlib.sha256(payload).hexdigest()
-
-
-def verify_root(data: bytes, pinned: str, name: str) -> Root:
-    """Believe a root because its fingerprint is the pinned one.
-
-    Args:
-        data: the DSSE envelope.
-        pinned: fingerprint, 64 lower-case hex digits.
-
-    Raises:
-        TrustRejected: another root than the pinned one, or one that makes no sense.
-        SignatureRejected: its own root persons have not signed it.
-    """
-    envelope = Envelope.parse(data, name)
-    found = fingerprint(envelope.payload)
-    if envelope.payload_type != PAYLOAD_TYPE or found != pinned:
-        raise TrustRejected(
-            f"{name}: expected the root with fingerprint {pinned}, found {found}",
-            "compare with the paper that travelled apart from the medium; do not go on",
-        )
-    root = Root.parse(envelope.payload, name)
-    root.require("root", envelope.signers(root.keys_by_id(), name), name)
-    return root
 
 
 def _integer(value: Any) -> int:

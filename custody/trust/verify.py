@@ -1,8 +1,8 @@
 """Verification: the one place where a `VerifiedBundle` is made.
 
-The order is fixed: the root by its pinned fingerprint; the envelope's bytes before anything in them is parsed;
+The order is fixed: roots and revocations (`read_trust`); the envelope's bytes before anything in them is parsed;
 the thresholds, counting persons; the Statement; the list of files; then every leaf. There is no network code
-here, and no parameter that leaves a step out.
+here, and no parameter that leaves a step out. What needs a machine's memory (versions) is `policy`'s.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import BinaryIO, Protocol
 from custody.errors import BundleMalformed, DigestMismatch, SignatureRejected
 from custody.report import Reporter
 from custody.trust import statement as statements
+from custody.trust.chain import Carried, Kept, Trust, believe
 from custody.trust.envelope import LIMIT_BYTES, Envelope
 from custody.trust.leaves import DIGEST_BYTES, LEAF_BYTES, leaf_count, split, tree_root
+from custody.trust.policy import Offer, require_not_revoked, require_readable
+from custody.trust.revocations import LIMIT_BYTES as LIST_LIMIT_BYTES
 from custody.trust.root import LIMIT_BYTES as ROOT_LIMIT_BYTES
-from custody.trust.root import Root, verify_root
 from custody.trust.statement import Entry, Statement
 
 #: Hashing scales to this many threads on common builders; reading is the limit beyond.
@@ -28,7 +30,10 @@ _THREADS = 4
 _SUMS_LIMIT_BYTES = 32 << 20
 _MADE_HERE = object()
 #: What may come after sealing, and nothing else.
-_CARRIER = re.compile(r"statement(\.dsse)?\.json|sig/[0-9a-f]{64}\.sig|trust/1\.root\.(json|flat)")
+_CARRIER = re.compile(
+    r"statement(\.dsse)?\.json|sig/[0-9a-f]{64}\.sig|trust/([1-9][0-9]{0,3}\.root|revocations)\.(json|flat)"
+)
+_ROOT = re.compile(r"trust/([1-9][0-9]{0,3})\.root\.json")
 _AGAIN = "do not use this copy; fetch the medium again from where it was made"
 
 
@@ -72,10 +77,11 @@ class VerifiedBundle:
     Attributes:
         builders, approvers: names of the persons whose signatures counted.
         statement: what they signed.
+        trust: what it was judged with.
     """
 
     statement: Statement
-    root: Root
+    trust: Trust
     builders: tuple[str, ...]
     approvers: tuple[str, ...]
     source: Source
@@ -84,6 +90,11 @@ class VerifiedBundle:
     def __post_init__(self) -> None:
         if self._token is not _MADE_HERE:
             raise TypeError("only custody.trust.verify makes a VerifiedBundle")
+
+    @property
+    def offer(self) -> Offer:
+        """As policy wants it."""
+        return Offer(self.statement.predicate.bundle, hashlib.sha256(self.statement.dump()).hexdigest())
 
     def entries(self, below: str = "") -> tuple[Entry, ...]:
         """Entries whose path starts with `below`, sorted by path."""
@@ -124,27 +135,46 @@ def leaf_path(path: str) -> str:
     return f"leaves/{path.removeprefix('data/')}.leaves"
 
 
-def verify_statement(source: Source, pinned: str) -> VerifiedBundle:
-    """Verify signatures and the list of files; leaves are checked as they are read.
+def read_trust(source: Source, pinned: str, kept: Kept = Kept()) -> Trust:  # noqa: B008 -- frozen
+    """The newest root and revocations, from what is carried and what this machine remembers.
 
     Args:
-        pinned: fingerprint of the root that this machine believes.
+        pinned: fingerprint of a root that this machine, or its operator's paper, believes.
+
+    Raises:
+        IntegrityFailure: one of its kinds, for the first thing that is not as signed.
+    """
+    roots, revocations = {}, None
+    for found in source.carrier_listing():
+        if found.kind == "file" and (match := _ROOT.fullmatch(found.path)):
+            roots[int(match[1])] = source.carrier(found.path, ROOT_LIMIT_BYTES)
+        elif found.path == "trust/revocations.json":
+            revocations = source.carrier(found.path, LIST_LIMIT_BYTES)
+    trust = believe(Carried(roots, revocations), pinned, kept)
+    if trust.root.version in roots:
+        _require_twin(source, f"{trust.root.version}.root", trust.root.flat())
+    if revocations is not None and revocations == trust.kept.revocations:
+        _require_twin(source, "revocations", trust.revocations.flat())
+    return trust
+
+
+def verify_statement(source: Source, trust: Trust) -> VerifiedBundle:
+    """Verify signatures and the list of files; leaves are checked as they are read.
 
     Raises:
         IntegrityFailure: one of its kinds, for the first thing that is not as signed.
     """
     name = source.name
-    root = verify_root(source.carrier("trust/1.root.json", ROOT_LIMIT_BYTES), pinned, "carrier/trust/1.root.json")
-    if source.carrier("trust/1.root.flat", ROOT_LIMIT_BYTES) != root.flat():
-        raise BundleMalformed("carrier/trust/1.root.flat: not the flat twin of 1.root.json")
     envelope = Envelope.parse(source.carrier("statement.dsse.json", LIMIT_BYTES), "carrier/statement.dsse.json")
     if envelope.payload_type != statements.PAYLOAD_TYPE:
         raise SignatureRejected(
             f"carrier/statement.dsse.json: payload type {envelope.payload_type!r} is not a Statement's"
         )
-    keyids = envelope.signers(root.keys_by_id(), "carrier/statement.dsse.json")
-    builders = root.require("builder", keyids, name)
-    approvers = root.require("approver", keyids, name)
+    known = envelope.signers(trust.root.keys_by_id(), "carrier/statement.dsse.json")
+    revoked = known & frozenset(trust.revocations.keys)
+    what = name + "".join(f" (key {keyid[:16]} is revoked)" for keyid in sorted(revoked))
+    builders = trust.root.require("builder", known - revoked, what)
+    approvers = trust.root.require("approver", known - revoked, what)
     for keyid, signature in envelope.signatures.items():
         if source.carrier(f"sig/{keyid}.sig", 1 << 10) != signature:
             raise SignatureRejected(f"carrier/sig/{keyid}.sig: differs from the signature in statement.dsse.json")
@@ -154,17 +184,20 @@ def verify_statement(source: Source, pinned: str) -> VerifiedBundle:
     for found in source.carrier_listing():
         if found.kind != "file" or not _CARRIER.fullmatch(found.path):
             raise BundleMalformed(f"carrier/{found.path}: not a {found.kind} that may lie here", _AGAIN)
+    require_readable(statement.predicate.bundle)
+    offer = Offer(statement.predicate.bundle, hashlib.sha256(envelope.payload).hexdigest())
+    require_not_revoked(offer, trust.revocations)
     _check_listing(source, statement)
-    return VerifiedBundle(statement, root, builders, approvers, source, _MADE_HERE)
+    return VerifiedBundle(statement, trust, builders, approvers, source, _MADE_HERE)
 
 
-def verify_bundle(source: Source, pinned: str, reporter: Reporter) -> VerifiedBundle:
+def verify_bundle(source: Source, trust: Trust, reporter: Reporter) -> VerifiedBundle:
     """Verify everything: signatures, the list of files, and every byte of every file.
 
     Raises:
         IntegrityFailure: one of its kinds, for the first thing that is not as signed.
     """
-    bundle = verify_statement(source, pinned)
+    bundle = verify_statement(source, trust)
     check_contents(bundle, bundle.entries(), reporter)
     return bundle
 
@@ -212,6 +245,11 @@ def _check_contents(source: Source, entries: Iterable[Entry], reporter: Reporter
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _require_twin(source: Source, name: str, flat: bytes) -> None:
+    if source.carrier(f"trust/{name}.flat", ROOT_LIMIT_BYTES) != flat:
+        raise BundleMalformed(f"carrier/trust/{name}.flat: not the flat twin of {name}.json", _AGAIN)
 
 
 def _check_listing(source: Source, statement: Statement) -> None:

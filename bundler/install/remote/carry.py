@@ -20,7 +20,7 @@ from bundler.install.remote.link import FAR_SCRIPT, Link
 from custody.errors import BundleMalformed, DigestMismatch, SpaceShort
 from custody.report import Reporter
 from custody.trust.leaves import LEAF_BYTES
-from custody.trust.verify import VerifiedBundle, verify_statement
+from custody.trust.verify import VerifiedBundle, read_trust, verify_statement
 
 #: A file that still differs after so many rounds has a disk or a memory below it that does not keep it.
 _ROUNDS = 3
@@ -83,7 +83,8 @@ def load_cargo(folder: Path, pinned: str, start_sha256: str, reporter: Reporter)
             f"{start.file}: expected sha256 {start_sha256}, found {_sha256(start.file)}", "compare with the paper"
         )
     reporter.step("verify")
-    bundle = verify_statement(FolderSource(folder), pinned)
+    source = FolderSource(folder)
+    bundle = verify_statement(source, read_trust(source, pinned))
     pieces = [start]
     for entry in bundle.entries():
         path = f"sealed/{entry.path}"

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from custody.errors import BundleMalformed, SignatureRejected, TrustRejected
 from custody.trust.envelope import Envelope, pae
 from custody.trust.keys import PrivateKey, PublicKey
-from custody.trust.root import PAYLOAD_TYPE, Person, Root, fingerprint, verify_root
+from custody.trust.root import Person, Root
 
 ALICE, ALICE_TOO, BOB = (PrivateKey.generate() for _ in range(3))
 THRESHOLDS = {"root": 1, "builder": 1, "approver": 1}
@@ -77,17 +77,6 @@ def test_a_key_has_one_encoding() -> None:
     head = bytes.fromhex("3046301006072a8648ce3d020106052b81040022033200")
     with pytest.raises(TrustRejected, match=r"uncompressed|SubjectPublicKeyInfo"):
         PublicKey(head + point)
-
-
-def test_root_is_refused_unless_pinned_and_signed() -> None:
-    unsigned = Envelope(PAYLOAD_TYPE, root().payload(), {})
-    pinned = fingerprint(root().payload())
-    with pytest.raises(SignatureRejected, match="found 0"):
-        verify_root(unsigned.dump(), pinned, "root")
-    signed = unsigned.signed_by(ALICE).dump()
-    assert verify_root(signed, pinned, "root").payload() == root().payload()
-    with pytest.raises(TrustRejected, match="expected the root with fingerprint"):
-        verify_root(signed, "0" * 64, "root")
 
 
 @pytest.mark.parametrize("data", [b'{"a": 1}', b'{"a":1,"a":1}', b'{"b":1,"a":1}', b"{", b'{"a":9007199254740993}'])
