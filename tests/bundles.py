@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bundler.bundle.sign import sign_bundle
 from bundler.bundle.trustfolder import TrustFolder
@@ -35,14 +36,14 @@ class Made:
     approver: PrivateKey
 
 
-def lock(version: int = 1, debs: tuple[LockedDeb, ...] = ()) -> Lock:
+def lock(version: int = 1, debs: tuple[LockedDeb, ...] = (), **header: Any) -> Lock:
     """A lock without items, or with packages alone, for bundles whose payload a test writes itself."""
     zeros = "0" * 64
     return Lock.model_validate(
         {
             "schema_version": 1,
             "manifest_sha256": zeros,
-            "bundle": {"name": "small", "channel": "test", "version": version, "security_epoch": 1, "digest": "sha256"},
+            "bundle": {"name": "small", "channel": "test", "version": version, **header},
             "target": {
                 "distribution": "debian",
                 "release": "trixie",
@@ -71,11 +72,15 @@ def stage(folder: Path, payload: dict[str, bytes]) -> Path:
 
 
 def sealed(
-    folder: Path, version: int = 1, payload: dict[str, bytes] | None = None, debs: tuple[LockedDeb, ...] = ()
+    folder: Path,
+    version: int = 1,
+    payload: dict[str, bytes] | None = None,
+    debs: tuple[LockedDeb, ...] = (),
+    **header: Any,
 ) -> Path:
-    """An unsigned bundle in `folder`."""
+    """An unsigned bundle in `folder`; `header` is for the lock's `bundle`."""
     staging = stage(folder.with_name(folder.name + ".staging"), payload or PAYLOAD)
-    made = lock(version, debs)
+    made = lock(version, debs, **header)
     expected = {path: hashlib.sha256(data).hexdigest() for path, data in (payload or PAYLOAD).items()}
     seal(staging, made, hashlib.sha256(dump_lock(made)).hexdigest(), expected, folder, SilentReporter())
     return folder

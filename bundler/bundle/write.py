@@ -66,7 +66,7 @@ def seal(
         security_epoch=lock.bundle.security_epoch,
         digest="sha256",
         lock_sha256=lock_sha256,
-        lowest_revocation=0,
+        lowest_revocation=lock.bundle.lowest_revocation,
         lowest_verifier=custody.VERSION,
         source_date_epoch=lock.source_date_epoch,
     )

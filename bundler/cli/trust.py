@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -155,7 +155,7 @@ def show(folder: Path, as_json: bool) -> None:
             {"name": person.name, "roles": list(person.roles), "keys": [key.keyid for key in person.keys]}
             for person in root.persons
         ]
-        content = {"persons": persons, "thresholds": dict(root.thresholds), "signed_by": list(signers)}
+        content: dict[str, Any] = {"persons": persons, "thresholds": dict(root.thresholds), "signed_by": list(signers)}
         revoked = {"number": listed.number, "keys": listed.keys, "statements": listed.statements}
         content |= {"version": root.version, "revocations": revoked, "complete": not missing}
         show_json("airgap.root/1", {**content, "fingerprint": fingerprint(envelope.payload)})

@@ -106,15 +106,7 @@ def install(prepared: Prepared, reporter: Reporter) -> Installed:
             state.switch_release(previous)
         raise
     identity = prepared.bundle.statement.predicate.bundle
-    before = state.load_state()
-    accepted = {
-        "channel": identity.channel,
-        "version": identity.version,
-        "security_epoch": identity.security_epoch,
-        "release": release.name,
-        "used_orders": (*before.used_orders, *((prepared.used_order,) if prepared.used_order else ())),
-    }
-    state.save_state(before.model_copy(update=accepted))
+    state.save_state(state.load_state().with_release(identity, release.name, prepared.used_order))
     total = Outcome(first.executions + second.executions, first.changed + second.changed)
     return Installed(identity.id, watch.seconds, total.executions, total.changed)
 

@@ -16,11 +16,11 @@ from pydantic import Field, StringConstraints
 from bundler.install import paths
 from bundler.manifest.strict import Strict, validate
 from custody.atomic import write_whole
-from custody.errors import EnvironmentProblem, TrustRejected
+from custody.errors import EnvironmentProblem, InputInvalid, TrustRejected
 from custody.trust.chain import Kept, Trust
 from custody.trust.policy import Accepted
+from custody.trust.statement import Identity
 
-_FILE = paths.STATE / "state.json"
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -54,7 +54,7 @@ class State(Strict):
         try:
             root, revocations = (x and base64.b64decode(x, validate=True) for x in (self.root, self.revocations))
         except binascii.Error as error:
-            raise EnvironmentProblem(f"{_FILE}: broken: {error}", "restore it from the site's records") from error
+            raise EnvironmentProblem(f"{file()}: broken: {error}", "restore it from the site's records") from error
         fingerprints = self.root_fingerprints or ((self.root_fingerprint,) if self.root_fingerprint else ())
         return Kept(root or None, revocations or None, fingerprints)
 
@@ -70,10 +70,27 @@ class State(Strict):
             }
         )
 
+    def with_release(self, identity: Identity, release: str, used_order: str | None) -> State:
+        """The same, after a release has become healthy."""
+        return self.model_copy(
+            update={
+                "channel": identity.channel,
+                "version": identity.version,
+                "security_epoch": identity.security_epoch,
+                "release": release,
+                "used_orders": (*self.used_orders, *((used_order,) if used_order else ())),
+            }
+        )
+
     @property
     def accepted(self) -> Accepted:
         """As policy wants it."""
         return Accepted(self.channel, self.version, self.security_epoch)
+
+
+def file() -> Path:
+    """Where it is kept."""
+    return paths.STATE / "state.json"
 
 
 def load_state() -> State:
@@ -83,20 +100,20 @@ def load_state() -> State:
         EnvironmentProblem: the file is there and broken.
     """
     try:
-        data = _FILE.read_bytes()
+        data = file().read_bytes()
     except FileNotFoundError:
         return State()
     try:
-        return validate(json.loads(data), State, _FILE)
-    except ValueError as error:
-        raise EnvironmentProblem(f"{_FILE}: broken: {error}", "restore it from the site's records") from error
+        return validate(json.loads(data), State, file())
+    except (ValueError, InputInvalid) as error:
+        raise EnvironmentProblem(f"{file()}: broken: {error}", "restore it from the site's records") from error
 
 
 def save_state(state: State) -> None:
     """Write the state durably."""
     paths.STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
     text = json.dumps(state.model_dump(mode="json"), indent=1, sort_keys=True)
-    write_whole(_FILE, text.encode(), mode=0o600)
+    write_whole(file(), text.encode(), mode=0o600)
 
 
 def require_pin(state: State, fingerprint: str) -> None:

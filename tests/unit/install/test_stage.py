@@ -72,4 +72,4 @@ def test_what_is_read_where_it_lies_is_checked_and_stays(made: Made, tmp_path: P
 def test_only_verification_makes_a_verified_bundle(made: Made) -> None:
     good = verified(made)
     with pytest.raises(TypeError):
-        VerifiedBundle(good.statement, good.root, good.builders, good.approvers, good.source, object())
+        VerifiedBundle(good.statement, good.trust, good.builders, good.approvers, good.source, object())
