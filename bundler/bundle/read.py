@@ -130,7 +130,8 @@ def _walk(folder: Path, prefix: str) -> Iterable[Found]:
             info = entry.stat(follow_symlinks=False)
             path = prefix + entry.name
             if stat.S_ISDIR(info.st_mode):
-                yield from _walk(folder / entry.name, path + "/")
+                inner = list(_walk(folder / entry.name, path + "/"))
+                yield from inner or [Found(path, "folder without files", stat.S_IMODE(info.st_mode), 0)]
                 continue
             kind = _KINDS.get(stat.S_IFMT(info.st_mode), "unknown thing")
             yield Found(path, kind, stat.S_IMODE(info.st_mode), info.st_size)

@@ -115,6 +115,7 @@ def _facts(identity: Identity, target: StatementTarget) -> bytes:
         "security_epoch": str(identity.security_epoch),
         "base": "",
         "source_date_epoch": str(identity.source_date_epoch),
+        "lowest_revocation": str(identity.lowest_revocation),
         "lowest_verifier": identity.lowest_verifier,
         "distribution": target.distribution,
         "release": target.release,
@@ -153,8 +154,11 @@ def _mode(path: Path) -> str:
 
 
 def _settle(staging: Path) -> None:
-    """Give every file and folder its final mode, and make all of it durable."""
+    """Give every file and folder its final mode, drop empty folders, and make all of it durable."""
     for folder, _, files in os.walk(staging, topdown=False):
+        if not any(Path(folder).iterdir()):
+            Path(folder).rmdir()  # verification refuses it: nobody signed that it is there
+            continue
         for name in files:
             path = Path(folder) / name
             path.chmod(int(_mode(path), 8))

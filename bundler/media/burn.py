@@ -10,6 +10,7 @@ from pathlib import Path
 from bundler.bundle.read import FolderSource
 from bundler.media import volume
 from bundler.media.device import Device, partition
+from bundler.media.kit import FOLDER
 from bundler.media.readback import compare_start, read_back
 from bundler.media.start import StartPartition, start_partition
 from custody._run import run
@@ -114,6 +115,8 @@ def _write_start(bundle: VerifiedBundle, start: StartPartition, place: Path) -> 
     _write(place / "bootstrap" / "SHA256SUMS", iter((start.sums,)), 0o644, None)
     for name, entry in start.debs.items():
         _write(place / "bootstrap" / name, bundle.chunks(entry), 0o644, None)
+    for name, data in start.kit.items():
+        _write(place / FOLDER / name, iter((data,)), 0o644, None)
 
 
 def _write_bundle(bundle: VerifiedBundle, folder: Path, place: Path, reporter: Reporter) -> int:

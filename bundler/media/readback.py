@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from bundler.bundle.read import FolderSource
+from bundler.media.kit import FOLDER
 from bundler.media.start import StartPartition
 from custody.errors import DigestMismatch
 from custody.report import Reporter
@@ -33,6 +34,7 @@ def compare_start(start: StartPartition, place: Path) -> None:
     """
     expected = {"start": start.script_sha256, "bootstrap/SHA256SUMS": hashlib.sha256(start.sums).hexdigest()}
     expected |= {f"bootstrap/{name}": entry.sha256 for name, entry in start.debs.items()}
+    expected |= {f"{FOLDER}/{name}": hashlib.sha256(data).hexdigest() for name, data in start.kit.items()}
     for name, digest in expected.items():
         with (place / name).open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()

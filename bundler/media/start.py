@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import PurePosixPath
 
 from bundler.bundle.read import read_lock
+from bundler.media import kit
 from custody.trust.statement import Entry
 from custody.trust.verify import VerifiedBundle
 
@@ -20,11 +20,13 @@ class StartPartition:
         script: the bytes of `start`.
         sums: `bootstrap/SHA256SUMS`.
         debs: by file name in `bootstrap/`.
+        kit: the auditor's, by file name in `audit/`.
     """
 
     script: bytes
     sums: bytes
     debs: dict[str, Entry]
+    kit: dict[str, bytes]
 
     @property
     def size_bytes(self) -> int:
@@ -45,7 +47,6 @@ def start_partition(bundle: VerifiedBundle) -> StartPartition:
         if "bootstrap" in deb.uses:
             debs[PurePosixPath(deb.path).name] = bundle.entry(f"data/apt/{deb.archive}/{deb.path}")
     sums = "".join(f"{entry.sha256}  {name}\n" for name, entry in sorted(debs.items())).encode()
-    template = files("bundler.media").joinpath("start.sh").read_text()
-    script = template.replace("@BOOTSTRAP_SHA256@", hashlib.sha256(sums).hexdigest())
+    script = kit.script("start.sh").replace("@BOOTSTRAP_SHA256@", hashlib.sha256(sums).hexdigest())
     script = script.replace("@BUNDLE@", bundle.statement.predicate.bundle.id)
-    return StartPartition(script.encode(), sums, debs)
+    return StartPartition(script.encode(), sums, debs, kit.kit())

@@ -29,8 +29,8 @@ from custody.trust.statement import Entry, Statement
 _THREADS = 4
 _SUMS_LIMIT_BYTES = 32 << 20
 _MADE_HERE = object()
-#: What may come after sealing, and nothing else.
-_CARRIER = re.compile(
+#: What may come after sealing, and nothing else; a shell's extended regular expression too.
+CARRIER = re.compile(
     r"statement(\.dsse)?\.json|sig/[0-9a-f]{64}\.sig|trust/([1-9][0-9]{0,3}\.root|revocations)\.(json|flat)"
 )
 _ROOT = re.compile(r"trust/([1-9][0-9]{0,3})\.root\.json")
@@ -182,7 +182,7 @@ def verify_statement(source: Source, trust: Trust) -> VerifiedBundle:
         raise SignatureRejected("carrier/statement.json: differs from the payload of statement.dsse.json")
     statement = statements.parse(envelope.payload, "carrier/statement.json")
     for found in source.carrier_listing():
-        if found.kind != "file" or not _CARRIER.fullmatch(found.path):
+        if found.kind != "file" or not CARRIER.fullmatch(found.path):
             raise BundleMalformed(f"carrier/{found.path}: not a {found.kind} that may lie here", _AGAIN)
     require_readable(statement.predicate.bundle)
     offer = Offer(statement.predicate.bundle, hashlib.sha256(envelope.payload).hexdigest())
@@ -270,6 +270,8 @@ def _check_listing(source: Source, statement: Statement) -> None:
         seen.add(found.path)
         if found.kind != "file":
             problems.append(f"sealed/{found.path}: expected a regular file, found a {found.kind}")
+        elif found.mode & 0o7000:
+            problems.append(f"sealed/{found.path}: setuid, setgid or sticky")
         elif found.path == statements.SUMS_NAME:
             continue
         elif found.path not in wanted:

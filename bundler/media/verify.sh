@@ -1,0 +1,252 @@
+# verify.sh: how a bundle is judged without this project's Python; carried by `start` and by the auditor's `check`.
+#
+# Needs openssl, and of a plain Debian: sha256sum, base64, find, sed, awk, grep, sort, comm, cut, tr, cp. From its
+# carrier it wants $here (a folder with sealed/ and carrier/, only read), $WORK (a new folder), and the functions
+# `say` (a step), `note` (a fact) and `die` (exit code, message, next). Formats: docs/design/trust.md.
+# JSON is not parsed: everything that is read here has one spelling (RFC 8785), and what is not of the expected form is
+# refused. Inside of a JSON string every quotation mark follows a backslash, so no text can pass for a key.
+unset OPENSSL_CONF OPENSSL_CONF_INCLUDE OPENSSL_MODULES OPENSSL_ENGINES
+again='do not use this medium; fetch another one from where it was made'
+digest() { sha256sum <"$1" | cut -d' ' -f1; }
+is() { [ -f "$1" ] && [ "$(digest "$1")" = "$2" ]; } # file, SHA-256
+
+# --- A private copy: what is judged is what was read once --------------------------------------------------------
+private_copy() { # extended regular expression of the files that stay where they are
+    mkdir "$WORK/copy" "$WORK/keys"
+    cd "$here"
+    find sealed carrier ! -type f ! -type d >"$WORK/odd"
+    [ ! -s "$WORK/odd" ] || die 13 "neither file nor folder: $(head -n 1 "$WORK/odd")" "$again"
+    find sealed carrier -type f -perm /7000 >"$WORK/odd"
+    [ ! -s "$WORK/odd" ] || die 13 "$(head -n 1 "$WORK/odd"): setuid, setgid or sticky" "$again"
+    find sealed carrier -type d -empty >"$WORK/odd"
+    [ ! -s "$WORK/odd" ] || die 13 "$(head -n 1 "$WORK/odd"): an empty folder" "$again"
+    find sealed carrier -type f >"$WORK/files"
+    ! grep -avE '^[A-Za-z0-9._+~%@=/-]+$' "$WORK/files" >"$WORK/odd" ||
+        die 13 "a name that no bundle has: $(head -n 1 "$WORK/odd")" "$again"
+    [ "$(wc -l <"$WORK/files")" = "$(find sealed carrier -type f -printf x | wc -c)" ] || die 13 'a name with a line break' "$again"
+    sed -n 's|^carrier/||p' "$WORK/files" | grep -vxE '@CARRIER@' >"$WORK/odd" || :
+    [ ! -s "$WORK/odd" ] || die 13 "carrier/$(head -n 1 "$WORK/odd"): may not lie here" "$again"
+    grep -vE "$1" "$WORK/files" | xargs -r cp --parents --no-preserve=all -t "$WORK/copy"
+    cd "$WORK/copy"
+}
+
+# --- Envelopes and their signatures --------------------------------------------------------------------------------
+envelope() { # file, payload type, size limit in bytes, new folder -> in it: payload, pae, signatures (KEYID BASE64)
+    mkdir "$4"
+    [ -f "$1" ] || die 13 "$1: missing" "$again"
+    [ "$(wc -c <"$1")" -le "$3" ] || die 13 "$1: more than $3 bytes" "$again"
+    one='\{"keyid":"[0-9a-f]{64}","sig":"[A-Za-z0-9+/]*={0,2}"\}'
+    if [ "$(wc -l <"$1")" != 0 ] || ! grep -aqE \
+        '^\{"payload":"[A-Za-z0-9+/]*={0,2}","payloadType":"[a-z0-9./+-]+","signatures":\[('"$one(,$one)*"')?\]\}$' "$1"; then
+        die 13 "$1: not a DSSE envelope in its one spelling" "$again"
+    fi
+    kind=$(cut -d'"' -f8 "$1") # cut and tr go through megabytes in one line where sed would want a gigabyte
+    [ "$kind" = "$2" ] || die 13 "$1: expected the payload type $2, found $kind" "$again"
+    cut -d'"' -f4 "$1" | tr -d '\n' >"$4/base64"
+    unbase64 "$4/base64" "$4/payload" || die 13 "$1: payload: not Base64 in its one spelling" "$again"
+    { printf 'DSSEv1 %s %s %s ' "${#2}" "$2" "$(wc -c <"$4/payload")"; cat "$4/payload"; } >"$4/pae"
+    { tr '{' '\n' <"$1"; echo; } | sed -n 's|^"keyid":"\([0-9a-f]*\)","sig":"\([^"]*\)".*|\1 \2|p' >"$4/signatures"
+    [ -z "$(cut -d' ' -f1 "$4/signatures" | sort | uniq -d)" ] || die 13 "$1: two signatures of one key" "$again"
+    [ "$(wc -l <"$4/signatures")" -le 64 ] || die 13 "$1: more than 64 signatures" "$again"
+}
+unbase64() { # file, new file; false when it is not Base64, or not as base64 itself would write it
+    base64 -d <"$1" >"$2" 2>/dev/null && [ "$(base64 -w 0 <"$2" | sha256sum)" = "$(sha256sum <"$1")" ]
+}
+signers() { # name, an envelope's folder, flat root, file of revoked key ids -> FOLDER/signers: PERSON a line
+    # Unknown keys are passed over; a false signature of a known one refuses all, since nobody honest makes one.
+    : >"$2/signers"
+    while read -r keyid text; do
+        person=$(awk -v keyid="$keyid" '$1 == "key" && $3 == keyid { print $2 }' "$3")
+        [ -n "$person" ] || continue
+        awk -v keyid="$keyid" '$1 == "key" && $3 == keyid { printf "%s", $4 }' "$3" | base64 -d >"$WORK/keys/der"
+        printf %s "$text" >"$WORK/keys/base64"
+        openssl pkey -pubin -inform DER -in "$WORK/keys/der" -out "$WORK/keys/pem" 2>/dev/null ||
+            die 14 "$3: key $keyid is no public key" "$again"
+        if ! unbase64 "$WORK/keys/base64" "$WORK/keys/sig" ||
+            ! openssl dgst -sha384 -verify "$WORK/keys/pem" -signature "$WORK/keys/sig" "$2/pae" >/dev/null 2>&1; then
+            die 12 "$1: the signature of $person (key $keyid) is false" "$again"
+        fi
+        if grep -qx "$keyid" "$4"; then
+            note "$1: signed with key $keyid of $person, which is revoked: not counted"
+        else
+            printf '%s\n' "$person" >>"$2/signers"
+        fi
+    done <"$2/signatures"
+}
+enough() { # name, an envelope's folder, flat root, role -> $persons, if they are as many as the role wants
+    wanted=$(awk -v role="$4" '$1 == "threshold" && $2 == role { print $3 }' "$3")
+    persons=$(awk -v role="$4" 'FILENAME == ARGV[1] { signed[$1] = 1; next }
+        $1 == "role" && $3 == role && ($2 in signed) { print $2 }' "$2/signers" "$3" | sort -u)
+    count=$(printf '%s\n' "$persons" | grep -c . || :)
+    persons=$(printf %s "$persons" | tr '\n' ' ')
+    [ "$count" -ge "$wanted" ] || die 12 "$1: expected signatures of $wanted $4(s), found $count (${persons:-nobody})" "$again"
+}
+
+# --- Roots: from the one on the paper to the newest; each signed by enough root persons of the one before and its own ---
+root() { # number -> $flat: its flat twin, which the payload names and which makes sense
+    flat=carrier/trust/$1.root.flat
+    { cat "$WORK/root.$1/payload"; echo; } | sed -n 's|^{"_type":"airgap-root","flat_sha256":"\([0-9a-f]*\)","persons":\[.*\],"schema_version":1,"thresholds":{[a-z0-9":,]*},"version":\([0-9]*\)}$|\1 \2|p' \
+        >"$WORK/root.$1/facts"
+    read -r twin version <"$WORK/root.$1/facts" || die 14 "carrier/trust/$1.root.json: not a root" "$again"
+    [ "$version" = "$1" ] || die 14 "carrier/trust/$1.root.json: expected version $1, found $version" "$again"
+    is "$flat" "$twin" || die 13 "$flat: not the flat twin of $1.root.json" "$again"
+    # P-384, named curve, uncompressed: 24 fixed bytes of the key's DER are 32 characters of Base64, and 160 are all of it.
+    why=$(awk -v version="$1" '
+        function bad(text) { if (!why) why = text }
+        NR == 1 { if ($0 != "airgap-root 1") bad("first line"); next }
+        NR == 2 { if ($0 != "version " version) bad("version"); next }
+        /^threshold (root|builder|approver|recovery) [1-9][0-9]*$/ { if ($2 in wanted) bad("two thresholds"); wanted[$2] = $3; next }
+        /^role [a-z][a-z0-9-]* (root|builder|approver|recovery)$/ { role[$2, $3] = 1; person[$2] = 1; next }
+        /^key [a-z][a-z0-9-]* [0-9a-f]+ [A-Za-z0-9+\/]+$/ && length($3) == 64 && length($4) == 160 &&
+            substr($4, 1, 32) == "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE" {
+            if ($3 in holder) bad("key " $3 " is under " holder[$3] " and " $2)
+            holder[$3] = $2; has[$2] = 1; next
+        }
+        { bad("line " NR) }
+        END {
+            for (p in person) {
+                if ((p, "builder") in role && (p, "approver") in role) bad(p " is builder and approver")
+                for (r in wanted) if (((p, r) in role) && (p in has)) count[r]++
+            }
+            if (!(("root" in wanted) && ("builder" in wanted) && ("approver" in wanted))) bad("a threshold is missing")
+            for (r in wanted) if (wanted[r] + 0 > count[r] + 0) bad("threshold for " r)
+            printf "%s", why
+        }' "$flat")
+    [ -z "$why" ] || die 14 "$flat: $why: the root is void" "$again"
+    awk '$1 == "key" { print $3, $4 }' "$flat" >"$WORK/root.$1/keys"
+    while read -r keyid public; do
+        printf %s "$public" | base64 -d >"$WORK/keys/der"
+        is "$WORK/keys/der" "$keyid" || die 14 "$flat: key $keyid is not what its id says" "$again"
+    done <"$WORK/root.$1/keys"
+}
+believe_roots() { # fingerprint from the paper -> $flat: of the newest root; $newest: its number
+    say 'root of trust'
+    pinned=$(printf %s "$1" | tr -d ' :' | tr 'A-F' 'a-f')
+    believed='' newest=0 shown='' nobody=$WORK/nobody
+    : >"$nobody"
+    sed -n 's|^carrier/trust/\([1-9][0-9]\{0,3\}\)\.root\.json$|\1|p' "$WORK/files" | sort -n >"$WORK/roots"
+    while read -r newest; do
+        name=carrier/trust/$newest.root.json
+        envelope "$name" application/vnd.airgap.root+json 1048576 "$WORK/root.$newest"
+        shown="$shown $(digest "$WORK/root.$newest/payload")"
+        if [ -z "$believed" ]; then
+            [ "$(digest "$WORK/root.$newest/payload")" = "$pinned" ] || continue
+            believed=$newest
+            root "$newest"
+            signers "$name" "$WORK/root.$newest" "$flat" "$nobody"
+            enough "$name" "$WORK/root.$newest" "$flat" root
+            continue
+        fi
+        before=$flat believed=$((believed + 1))
+        [ "$believed" = "$newest" ] || die 14 "carrier/trust/$believed.root.json: missing; roots follow each other one by one" "$again"
+        root "$newest"
+        for judge in "$before" "$flat"; do
+            signers "$name" "$WORK/root.$newest" "$judge" "$nobody"
+            enough "$name, judged by ${judge##*/}" "$WORK/root.$newest" "$judge" root
+        done
+    done <"$WORK/roots"
+    newest=$(tail -n 1 "$WORK/roots") # read leaves it empty at the end
+    [ -n "$believed" ] || die 14 "root: expected the fingerprint $pinned, found${shown:- no root}" "$again"
+    note "root $newest, from the fingerprint $pinned"
+}
+
+# --- Revocations: signed by root persons whose own keys are not on the list --------------------------------------
+believe_revocations() { # $flat -> $revocations: number; $WORK/revoked.keys, $WORK/revoked.statements
+    revocations=0
+    : >"$WORK/revoked.keys"
+    : >"$WORK/revoked.statements"
+    name=carrier/trust/revocations.json
+    if grep -qx "$name" "$WORK/files"; then
+        envelope "$name" application/vnd.airgap.revocations+json 1048576 "$WORK/revocations"
+        { cat "$WORK/revocations/payload"; echo; } | sed -n 's|^{"_type":"airgap-revocations","flat_sha256":"\([0-9a-f]*\)","keys":{.*},"number":\([0-9]*\),"schema_version":1,"statements":{.*}}$|\1 \2|p' \
+            >"$WORK/revocations/facts"
+        read -r twin revocations <"$WORK/revocations/facts" || die 14 "$name: not a list of revocations" "$again"
+        list=carrier/trust/revocations.flat
+        is "$list" "$twin" || die 13 "$list: not the flat twin of revocations.json" "$again"
+        [ "$(head -n 2 "$list")" = "airgap-revocations 1
+number $revocations" ] || die 14 "$list: expected number $revocations" "$again"
+        ! tail -n +3 "$list" | grep -qvE '^(key|statement) [0-9a-f]{64}$' || die 14 "$list: bad line" "$again"
+        sed -n 's/^key //p' "$list" >"$WORK/revoked.keys"
+        sed -n 's/^statement //p' "$list" >"$WORK/revoked.statements"
+        signers "$name" "$WORK/revocations" "$flat" "$WORK/revoked.keys"
+        enough "$name" "$WORK/revocations" "$flat" root
+    fi
+    note "revocations $revocations: $(wc -l <"$WORK/revoked.keys") keys, $(wc -l <"$WORK/revoked.statements") bundles"
+}
+
+# --- The Statement: enough builders and approvers, and not taken back ----------------------------------------------
+judge_statement() { # $flat -> $statement: its SHA-256
+    say 'signatures'
+    name=carrier/statement.dsse.json
+    envelope "$name" application/vnd.in-toto+json 67108864 "$WORK/statement"
+    signers "$name" "$WORK/statement" "$flat" "$WORK/revoked.keys"
+    for role in builder approver; do
+        enough "$name" "$WORK/statement" "$flat" "$role"
+        note "$role: $persons"
+    done
+    while read -r keyid text; do
+        printf %s "$text" | base64 -d >"$WORK/keys/sig"
+        [ -f "carrier/sig/$keyid.sig" ] || die 13 "carrier/sig/$keyid.sig: missing" "$again"
+        is "carrier/sig/$keyid.sig" "$(digest "$WORK/keys/sig")" ||
+            die 12 "carrier/sig/$keyid.sig: differs from the signature in statement.dsse.json" "$again"
+    done <"$WORK/statement/signatures"
+    [ -f carrier/statement.json ] || die 13 'carrier/statement.json: missing' "$again"
+    statement=$(digest "$WORK/statement/payload")
+    is carrier/statement.json "$statement" ||
+        die 12 'carrier/statement.json: differs from the payload of statement.dsse.json' "$again"
+    ! grep -qx "$statement" "$WORK/revoked.statements" || die 17 "Statement $statement: revoked in list $revocations" 'ask for a newer release'
+}
+
+# --- The list of files, which the Statement names, and what lies there ---------------------------------------------
+judge_list() {
+    say 'list of files'
+    begins='{"_type":"https://in-toto.io/Statement/v1","predicate":{"bundle":{'
+    sums=$(tail -c 200 carrier/statement.json | sed -n 's/^.*},"predicateType":"urn:airgap:bundle:v1","subject":\[{"digest":{"sha256":"\([0-9a-f]\{64\}\)"},"name":"SHA256SUMS"}\]}$/\1/p')
+    [ "$(head -c "${#begins}" carrier/statement.json)" = "$begins" ] && [ "$(wc -l <carrier/statement.json)" = 0 ] || sums=
+    [ -n "$sums" ] || die 13 'carrier/statement.json: not a Statement about SHA256SUMS' "$again"
+    [ -f sealed/SHA256SUMS ] || die 13 'sealed/SHA256SUMS: missing' "$again"
+    is sealed/SHA256SUMS "$sums" || die 11 "sealed/SHA256SUMS: expected sha256 $sums" "$again"
+    # Before sha256sum sees it: it would read `-`, links and much else. A component starts with neither `-` nor `.`.
+    part='[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*'
+    ! grep -aqvE "^[0-9a-f]{64}  $part(/$part)*\$" sealed/SHA256SUMS || die 13 'sealed/SHA256SUMS: bad line' "$again"
+    { tr '{' '\n' <carrier/statement.json; echo; } | sed -n \
+        's|^"leaf_root":"[0-9a-f]\{64\}","mode":"0[67][45][45]","path":"\([^"]*\)","sha256":"\([0-9a-f]\{64\}\)","size_bytes":[0-9]*}.*|\2  \1|p' >"$WORK/sums"
+    is "$WORK/sums" "$sums" || die 13 'sealed/SHA256SUMS: does not list the files of the Statement' "$again"
+    cut -c67- sealed/SHA256SUMS >"$WORK/names"
+    sort -cu "$WORK/names" 2>/dev/null || die 13 'sealed/SHA256SUMS: not sorted, or a name twice' "$again"
+    odd=$(awk '
+        length($0) > 512 { print "a name of more than 512 bytes"; exit }
+        {
+            $0 = tolower($0)
+            if ($0 in file) { print $0 ": two names alike but for case"; exit }
+            file[$0] = 1
+            count = split($0, part, "/")
+            path = part[1]
+            for (i = 2; i <= count; i++) { folder[path] = 1; path = path "/" part[i] }
+        }
+        END { for (path in folder) if (path in file) print path ": a file, and a folder" }' "$WORK/names" | head -n 1)
+    [ -z "$odd" ] || die 13 "sealed/SHA256SUMS: $odd" "$again"
+    { cat "$WORK/names"; echo SHA256SUMS; } | sort >"$WORK/listed"
+    sed -n 's|^sealed/||p' "$WORK/files" | sort >"$WORK/there"
+    comm -13 "$WORK/listed" "$WORK/there" >"$WORK/extra"
+    comm -23 "$WORK/listed" "$WORK/there" >"$WORK/missing"
+    [ ! -s "$WORK/extra" ] || die 13 "sealed/$(head -n 1 "$WORK/extra"): extra, nobody signed it" "$again"
+    [ ! -s "$WORK/missing" ] || die 13 "sealed/$(head -n 1 "$WORK/missing"): missing" "$again"
+}
+judge_copied() { # extended regular expression of the files, below sealed/, that stayed where they are
+    say 'digests'
+    grep -vE "^.{66}($1)" sealed/SHA256SUMS >"$WORK/sums"
+    (cd sealed && sha256sum -c --strict --quiet "$WORK/sums" >&2) || die 11 'sealed: a file differs from its digest' "$again"
+    lowest=$(fact lowest_revocation)
+    case $lowest in
+        '' | *[!0-9]*) die 13 'sealed/facts.txt: lowest_revocation: expected a number' "$again" ;;
+    esac
+    [ "$revocations" -ge "$lowest" ] ||
+        die 14 "revocations: expected number $lowest or higher, found $revocations: the list was taken away, or is an old one" "$again"
+}
+judge_stayed() { # the same expression, folder with sealed/
+    grep -E "^.{66}($1)" sealed/SHA256SUMS >"$WORK/sums" || :
+    [ ! -s "$WORK/sums" ] || (cd "$2/sealed" && sha256sum -c --strict --quiet "$WORK/sums" >&2) ||
+        die 11 'sealed: a file differs from its digest' "$again"
+}
+fact() { sed -n "s/^$1=//p" sealed/facts.txt; }
