@@ -40,7 +40,9 @@ check: setup ## lint, types, layers
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production
-	shellcheck -s sh bundler/media/start.sh bundler/install/remote/far.sh
+	$(BIN)/python -c 'from bundler.media import kit; print(kit.script("start.sh"))' | shellcheck -s sh -
+	$(BIN)/python -c 'from bundler.media import kit; print(kit.script("check.sh"))' | shellcheck -s sh -
+	shellcheck -s sh bundler/install/remote/far.sh
 
 unit: setup ## tests that need no virtual machine
 	$(BIN)/pytest -q tests/unit tests/attack

@@ -82,6 +82,7 @@ def command(
         f"medium:            {device.serial or target}\n"
         f"sha256 of start:   {done.start_sha256}\n"
         f"root fingerprint:  {done.fingerprint}\n"
+        f"minimum version:   {done.version}\n"
     )
     if paper:
         paper.write_text(text)

@@ -29,6 +29,7 @@ def install_fleet(
     start_sha256: str,
     known_hosts: Path,
     passphrase_file: Path | None,
+    minimum_version: int | None,
     *,
     dry_run: bool,
     as_json: bool,
@@ -52,7 +53,7 @@ def install_fleet(
     with alone(known_hosts.with_name(known_hosts.name + ".lock"), "another airgap install"):
         keys = _load_keys(inventory, passphrase_file)
         cargo = load_cargo(folder.resolve(), pinned, parse_fingerprint(start_sha256), reporter)
-        orders = {host.name: Order(host, cargo, pinned) for host in inventory.hosts}
+        orders = {host.name: Order(host, cargo, pinned, minimum_version) for host in inventory.hosts}
         fleet = Fleet(inventory, Pins(known_hosts), keys, reporter)
         try:
             fleet.meet(_confirm, pin=not dry_run)

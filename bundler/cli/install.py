@@ -58,13 +58,15 @@ def command(
 
     \b
     Example: airgap install /opt/airgap/releases/demo-1 --site /root/site/site.yml --fingerprint 3f9a...
-    Example: airgap install /srv/carry -i hosts.yml --fingerprint 3f9a... --start-sha256 77c1...
+    Example: airgap install /srv/carry -i hosts.yml --fingerprint 3f9a... --start-sha256 77c1... --minimum-version 1
     """
     if inventory is not None:
         from bundler.cli.fleet import install_fleet
 
         if start_sha256 is None or site_file is not None:
             raise click.UsageError("--inventory wants --start-sha256, and names the site files itself")
+        if downgrade_order is not None:
+            raise click.UsageError("--downgrade-order is for one host: give it to `start` at that host's console")
         install_fleet(
             inventory,
             release,
@@ -72,6 +74,7 @@ def command(
             start_sha256,
             known_hosts,
             passphrase_file,
+            minimum_version,
             dry_run=dry_run,
             as_json=as_json,
         )

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.bundle.read import SplitSource, read_lock
+from bundler.bundle.read import MODELS, SplitSource, read_lock
 from bundler.install import paths, stage, state
 from bundler.install.admit import Terms, admit
 from bundler.install.ansible import Outcome, run_playbook
@@ -62,7 +62,7 @@ def prepare(release: Path, models: Path, site: Site, terms: Terms, reporter: Rep
     reporter.step("verify")
     admitted = admit(SplitSource(release, models), terms, remember=not dry_run)
     bundle = admitted.bundle
-    check_contents(bundle, (e for e in bundle.entries() if not e.path.startswith("data/models/")), reporter)
+    check_contents(bundle, (e for e in bundle.entries() if not e.path.startswith(MODELS)), reporter)
     lock = read_lock(bundle)
     reporter.step("preflight")
     findings = preflight(Case(bundle.statement, lock, site, release))

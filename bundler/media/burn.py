@@ -29,11 +29,13 @@ class Burned:
     """What the operator writes down.
 
     Attributes:
+        version: lowest one that a host without a memory may install with this medium's paper.
         start_sha256: digest of `start`, for the paper that travels apart.
         fingerprint: of the root, for the same paper.
     """
 
     bundle: str
+    version: int
     start_sha256: str
     fingerprint: str
     size_bytes: int
@@ -99,7 +101,8 @@ def burn(
     ):
         read_back(bundle, FolderSource(place), pinned, reporter)
     root = fingerprint(bundle.trust.root.payload())
-    return Burned(bundle.statement.predicate.bundle.id, start.script_sha256, root, size)
+    identity = bundle.statement.predicate.bundle
+    return Burned(identity.id, identity.version, start.script_sha256, root, size)
 
 
 def _forget(disk: Path) -> None:

@@ -78,7 +78,9 @@ def believe(carried: Carried, pinned: str, kept: Kept = Kept()) -> Trust:
         BundleMalformed: an envelope is broken.
     """
     old = _revocations(kept.revocations, "kept revocations") if kept.revocations else Revocations()
-    data = kept.root if kept.root is not None else _with_fingerprint(carried, pinned)
+    # A pin that was remembered before any medium came is where this machine begins, whatever is typed now.
+    begin = kept.fingerprints[-1] if kept.fingerprints else pinned
+    data = kept.root if kept.root is not None else _with_fingerprint(carried, begin)
     root, seen = _alone(data), [fingerprint(_envelope(data, roots.PAYLOAD_TYPE, "root").payload)]
     newest = max(carried.roots, default=0)
     if newest >= root.version and _payload(carried, root.version) != root.payload():

@@ -256,7 +256,7 @@ def install(walk: Walk, machine: Machine, medium: Path) -> None:
 
 def start(walk: Walk, machine: Machine, name: str) -> None:
     """Run `start` on a terminal, as the operator does."""
-    with machine.shell("sh /root/airgap/start /mnt --site /root/site/site.yml") as shell:
+    with machine.shell("sh /root/airgap/start /mnt --site /root/site/site.yml --minimum-version 1") as shell:
         try:
             shell.expect("Passphrase of the medium: ", 1200)
             shell.send(walk.secrets["medium passphrase"])

@@ -48,7 +48,7 @@ def test_two_hosts_in_one_run_one_of_them_broken(bundled: path.Walk, tmp_path: P
         inventory.write_text("schema_version: 1\nserial: 2\nhosts:\n" + hosts)
         command = [
             str(path.AIRGAP), "install", str(folder), "-i", str(inventory), "--fingerprint", walk.fingerprint,
-            "--start-sha256", start_sha256, "--known-hosts", str(tmp_path / "known_hosts"),
+            "--start-sha256", start_sha256, "--minimum-version", "1", "--known-hosts", str(tmp_path / "known_hosts"),
         ]  # fmt: skip
 
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

@@ -85,7 +85,7 @@ class Site:
         return [
             str(path.AIRGAP), "install", str(self.folder), "-i", str(self.work / "hosts.inventory"),
             "--fingerprint", self.fingerprint, "--start-sha256", self.start_sha256,
-            "--known-hosts", str(self.work / "known_hosts"), *map(str, options),
+            "--known-hosts", str(self.work / "known_hosts"), "--minimum-version", "1", *map(str, options),
         ]  # fmt: skip
 
     def run(self, *options: str | Path) -> tuple[dict[str, Any], subprocess.CompletedProcess[str]]:
@@ -266,7 +266,9 @@ def test_a_host_with_a_release_judges_by_its_own_root_and_verifier(site: Site) -
     host.put(verifier, "/opt/airgap/current/venv/bin/airgap", 0o755)
     rows, done = site.run()
     assert done.returncode == rows["broken"]["exit_code"] == 12
-    assert host.run("cat /run/verified").text == f"verify {CARRIED}/cargo/bundle --fingerprint {site.fingerprint}"
+    assert host.run("cat /run/verified").text == (
+        f"verify {CARRIED}/cargo/bundle --as-host --fingerprint {site.fingerprint} --minimum-version 1"
+    )
     assert host.run("test -e /run/count", check=False).rc == 1
 
 
@@ -284,7 +286,7 @@ def test_a_laptop_gets_a_folder_that_stands_for_the_medium(site: Site) -> None:
         # And it starts from there, as it would from a medium.
         site_text = site_yml(load_hosts()["appliance"]).replace("AIRGAPDATA01", "NODISK")
         laptop.put(site_text.encode(), "/root/site.yml")
-        from_folder = "sh /root/airgap/start /srv/carry --site /root/site.yml"
+        from_folder = "sh /root/airgap/start /srv/carry --site /root/site.yml --minimum-version 1"
         done = laptop.run(from_folder, stdin=f"{site.fingerprint}\n".encode(), check=False)
         assert (done.rc, laptop.run("wc -l </run/count").text) == (23, "1")
 

@@ -42,21 +42,22 @@ leaves() { # folder -> of every carried file a line with its path, then the SHA-
     chmod 0700 "$1"
     cd "$1/cargo"
     find . ! -type f ! -type d -delete
+    find . -mindepth 1 -type d -empty -delete # of the release before; start refuses folders that nobody signed
     find . -type f -printf '%P\n' | while IFS= read -r path; do
         printf 'file %s\n' "$path"
         split --bytes=1M --filter=sha256sum "./$path"
     done
 }
 
-begin() { # folder, what this run is, fingerprint of the root, SHA-256 of start
+begin() { # folder, what this run is, fingerprint of the root, SHA-256 of start, lowest version or nothing
     rm -f "$1/result"
     : >"$1/log"
     systemd-run --quiet --collect --unit="$UNIT" --description="$2" \
         --property="StandardOutput=append:$1/log" --property="StandardError=append:$1/log" \
-        /bin/sh "$1/cargo/far.sh" run "$1" "$3" "$4"
+        /bin/sh "$1/cargo/far.sh" run "$1" "$3" "$4" "$5"
 }
 
-run() { # folder, fingerprint, SHA-256 of start; in systemd's hands
+run() { # folder, fingerprint, SHA-256 of start, lowest version or nothing; in systemd's hands
     (attempt "$@") && status=0 || status=$?
     printf '%s\n' "$status" >"$1/result.part"
     mv -f "$1/result.part" "$1/result"
@@ -68,15 +69,13 @@ attempt() { # each step tells its own failure: no `set -e` inside of a condition
         printf 'start: expected sha256 %s, found %s\n' "$3" "$(digest "$1/start")" >&2
         exit 11
     fi
-    fingerprint=$2
     installed=/opt/airgap/current/venv/bin/airgap
     if [ -x "$installed" ]; then
-        # What this host believes already judges what comes: its own root, its own verifier.
-        pinned=$(sed -n 's/.*"root_fingerprint": "\([0-9a-f]\{64\}\)".*/\1/p' "$STATE")
-        fingerprint=${pinned:-$fingerprint}
-        "$installed" verify "$1/cargo/bundle" --fingerprint "$fingerprint" || exit
+        # What this host believes already judges what comes: its own roots and memory, its own verifier.
+        "$installed" verify "$1/cargo/bundle" --as-host --fingerprint "$2" ${4:+--minimum-version "$4"} || exit
     fi
-    printf '%s\n' "$fingerprint" | sh "$1/start" "$1/cargo/bundle" --site "$1/cargo/site.yml" || exit
+    printf '%s\n' "$2" |
+        sh "$1/start" "$1/cargo/bundle" --site "$1/cargo/site.yml" ${4:+--minimum-version "$4"} || exit
 }
 
 poll() { # folder, bytes of the log that were seen -> how it stands, then the rest of the log

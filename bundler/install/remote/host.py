@@ -42,11 +42,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class Order:
-    """What one host is to become."""
+    """What one host is to become.
+
+    Attributes:
+        fingerprint, minimum_version: from the paper; a host that remembers a release needs no version.
+    """
 
     host: InventoryHost
     cargo: Cargo
     fingerprint: str
+    minimum_version: int | None = None
 
     @property
     def title(self) -> str:
@@ -100,7 +105,8 @@ def install_on(connect: Connect, order: Order, reporter: Reporter) -> None:
     host, folder = order.host, str(order.host.folder)
     with connect() as link:
         if not ask_facts(link, order).running:
-            link.run("begin", folder, order.title, order.fingerprint, order.cargo.start_sha256)
+            lowest = "" if order.minimum_version is None else str(order.minimum_version)
+            link.run("begin", folder, order.title, order.fingerprint, order.cargo.start_sha256, lowest)
     status, last = _follow(connect, host.name, folder, reporter)
     if status == "gone":
         raise InstallFailed("the run ended without a result: did the host restart?", "run it again")
