@@ -18,6 +18,8 @@ private_copy() { # extended regular expression of the files that stay where they
     [ ! -s "$WORK/odd" ] || die 13 "neither file nor folder: $(head -n 1 "$WORK/odd")" "$again"
     find sealed carrier -type f -perm /7000 >"$WORK/odd"
     [ ! -s "$WORK/odd" ] || die 13 "$(head -n 1 "$WORK/odd"): setuid, setgid or sticky" "$again"
+    find carrier -type f -size +65536k >"$WORK/odd"
+    [ ! -s "$WORK/odd" ] || die 13 "$(head -n 1 "$WORK/odd"): more than 64 MiB" "$again"
     find sealed carrier -type d -empty >"$WORK/odd"
     [ ! -s "$WORK/odd" ] || die 13 "$(head -n 1 "$WORK/odd"): an empty folder" "$again"
     find sealed carrier -type f >"$WORK/files"
@@ -31,7 +33,7 @@ private_copy() { # extended regular expression of the files that stay where they
 }
 
 # --- Envelopes and their signatures --------------------------------------------------------------------------------
-envelope() { # file, payload type, size limit in bytes, new folder -> in it: payload, pae, signatures (KEYID BASE64)
+envelope() { # file, payload type, size limit in bytes, new folder -> in it: payload, pae, signatures (KEYID BASE64), KEYID.sig
     mkdir "$4"
     [ -f "$1" ] || die 13 "$1: missing" "$again"
     [ "$(wc -c <"$1")" -le "$3" ] || die 13 "$1: more than $3 bytes" "$again"
@@ -48,6 +50,10 @@ envelope() { # file, payload type, size limit in bytes, new folder -> in it: pay
     { tr '{' '\n' <"$1"; echo; } | sed -n 's|^"keyid":"\([0-9a-f]*\)","sig":"\([^"]*\)".*|\1 \2|p' >"$4/signatures"
     [ -z "$(cut -d' ' -f1 "$4/signatures" | sort | uniq -d)" ] || die 13 "$1: two signatures of one key" "$again"
     [ "$(wc -l <"$4/signatures")" -le 64 ] || die 13 "$1: more than 64 signatures" "$again"
+    while read -r keyid text; do
+        printf %s "$text" >"$WORK/keys/base64"
+        unbase64 "$WORK/keys/base64" "$4/$keyid.sig" || die 13 "$1: a signature: not Base64 in its one spelling" "$again"
+    done <"$4/signatures"
 }
 unbase64() { # file, new file; false when it is not Base64, or not as base64 itself would write it
     base64 -d <"$1" >"$2" 2>/dev/null && [ "$(base64 -w 0 <"$2" | sha256sum)" = "$(sha256sum <"$1")" ]
@@ -55,17 +61,11 @@ unbase64() { # file, new file; false when it is not Base64, or not as base64 its
 signers() { # name, an envelope's folder, flat root, file of revoked key ids -> FOLDER/signers: PERSON a line
     # Unknown keys are passed over; a false signature of a known one refuses all, since nobody honest makes one.
     : >"$2/signers"
-    while read -r keyid text; do
+    while read -r keyid _; do
         person=$(awk -v keyid="$keyid" '$1 == "key" && $3 == keyid { print $2 }' "$3")
         [ -n "$person" ] || continue
-        awk -v keyid="$keyid" '$1 == "key" && $3 == keyid { printf "%s", $4 }' "$3" | base64 -d >"$WORK/keys/der"
-        printf %s "$text" >"$WORK/keys/base64"
-        openssl pkey -pubin -inform DER -in "$WORK/keys/der" -out "$WORK/keys/pem" 2>/dev/null ||
-            die 14 "$3: key $keyid is no public key" "$again"
-        if ! unbase64 "$WORK/keys/base64" "$WORK/keys/sig" ||
-            ! openssl dgst -sha384 -verify "$WORK/keys/pem" -signature "$WORK/keys/sig" "$2/pae" >/dev/null 2>&1; then
+        openssl dgst -sha384 -verify "$WORK/keys/$keyid.pem" -signature "$2/$keyid.sig" "$2/pae" >/dev/null 2>&1 ||
             die 12 "$1: the signature of $person (key $keyid) is false" "$again"
-        fi
         if grep -qx "$keyid" "$4"; then
             note "$1: signed with key $keyid of $person, which is revoked: not counted"
         else
@@ -117,6 +117,8 @@ root() { # number -> $flat: its flat twin, which the payload names and which mak
     while read -r keyid public; do
         printf %s "$public" | base64 -d >"$WORK/keys/der"
         is "$WORK/keys/der" "$keyid" || die 14 "$flat: key $keyid is not what its id says" "$again"
+        openssl pkey -pubin -inform DER -in "$WORK/keys/der" -out "$WORK/keys/$keyid.pem" 2>/dev/null ||
+            die 14 "$flat: key $keyid is no point of the curve" "$again"
     done <"$WORK/root.$1/keys"
 }
 believe_roots() { # fingerprint from the paper -> $flat: of the newest root; $newest: its number
@@ -184,10 +186,9 @@ judge_statement() { # $flat -> $statement: its SHA-256
         enough "$name" "$WORK/statement" "$flat" "$role"
         note "$role: $persons"
     done
-    while read -r keyid text; do
-        printf %s "$text" | base64 -d >"$WORK/keys/sig"
+    while read -r keyid _; do
         [ -f "carrier/sig/$keyid.sig" ] || die 13 "carrier/sig/$keyid.sig: missing" "$again"
-        is "carrier/sig/$keyid.sig" "$(digest "$WORK/keys/sig")" ||
+        is "carrier/sig/$keyid.sig" "$(digest "$WORK/statement/$keyid.sig")" ||
             die 12 "carrier/sig/$keyid.sig: differs from the signature in statement.dsse.json" "$again"
     done <"$WORK/statement/signatures"
     [ -f carrier/statement.json ] || die 13 'carrier/statement.json: missing' "$again"
@@ -200,17 +201,36 @@ judge_statement() { # $flat -> $statement: its SHA-256
 # --- The list of files, which the Statement names, and what lies there ---------------------------------------------
 judge_list() {
     say 'list of files'
-    begins='{"_type":"https://in-toto.io/Statement/v1","predicate":{"bundle":{'
-    sums=$(tail -c 200 carrier/statement.json | sed -n 's/^.*},"predicateType":"urn:airgap:bundle:v1","subject":\[{"digest":{"sha256":"\([0-9a-f]\{64\}\)"},"name":"SHA256SUMS"}\]}$/\1/p')
-    [ "$(head -c "${#begins}" carrier/statement.json)" = "$begins" ] && [ "$(wc -l <carrier/statement.json)" = 0 ] || sums=
-    [ -n "$sums" ] || die 13 'carrier/statement.json: not a Statement about SHA256SUMS' "$again"
+    # The Statement, an object a line, each line as one letter: bundle, files, perhaps an sbom's parts, target, subject.
+    text='"[^"\\]*"' number='(0|[1-9][0-9]{0,14})' hex='"[0-9a-f]{64}"'
+    bundle='"base":(null|'$text'),"channel":'$text',"digest":"sha256","lock_sha256":'$hex',"lowest_revocation":'$number
+    bundle=$bundle',"lowest_verifier":'$text',"name":'$text',"security_epoch":'$number',"source_date_epoch":'$number
+    file='"leaf_root":'$hex',"mode":"0(644|755)","path":'$text',"sha256":'$hex',"size_bytes":'$number'\}'
+    target='"architecture":'$text',"distribution":'$text',"driver":(null|'$text'),"kernel":'$text',"python":'$text
+    part='("[a-z0-9_]+":(null|'$number'|'$text'),?)+\}'
+    { tr '{' '\n' <carrier/statement.json; echo; } >"$WORK/lines"
+    shape=$(sed -E '
+        s|^$|0|; t
+        s|^"_type":"https://in-toto\.io/Statement/v1","predicate":$|1|; t
+        s|^"bundle":$|2|; t
+        s/^'"$bundle"',"version":'"$number"'\},"files":\[$/3/; t
+        s/^'"$file"',$/f/; t
+        s/^'"$file"'\],"sbom":\[\],"target":$/g/; t
+        s/^'"$file"'\],"sbom":\[$/h/; t
+        s/^'"$target"',"release":'"$text"'\}\},"predicateType":"urn:airgap:bundle:v1","subject":\[$/4/; t
+        s|^"digest":$|5|; t
+        s|^"sha256":'"$hex"'\},"name":"SHA256SUMS"\}\]\}$|6|; t
+        s/^'"$part"',$/p/; t
+        s/^'"$part"'\],"target":$/q/; t
+        s/.*/?/' "$WORK/lines" | tr -d '\n')
+    printf '%s\n' "$shape" | grep -qE '^0123f*(g|hp*q)456$' || die 13 'carrier/statement.json: not a Statement in its one spelling' "$again"
+    sums=$(tail -n 1 "$WORK/lines" | cut -d'"' -f4)
     [ -f sealed/SHA256SUMS ] || die 13 'sealed/SHA256SUMS: missing' "$again"
     is sealed/SHA256SUMS "$sums" || die 11 "sealed/SHA256SUMS: expected sha256 $sums" "$again"
     # Before sha256sum sees it: it would read `-`, links and much else. A component starts with neither `-` nor `.`.
     part='[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*'
     ! grep -aqvE "^[0-9a-f]{64}  $part(/$part)*\$" sealed/SHA256SUMS || die 13 'sealed/SHA256SUMS: bad line' "$again"
-    { tr '{' '\n' <carrier/statement.json; echo; } | sed -n \
-        's|^"leaf_root":"[0-9a-f]\{64\}","mode":"0[67][45][45]","path":"\([^"]*\)","sha256":"\([0-9a-f]\{64\}\)","size_bytes":[0-9]*}.*|\2  \1|p' >"$WORK/sums"
+    sed -n 's|^"leaf_root":.*,"path":"\([^"]*\)","sha256":"\([0-9a-f]*\)".*|\2  \1|p' "$WORK/lines" >"$WORK/sums"
     is "$WORK/sums" "$sums" || die 13 'sealed/SHA256SUMS: does not list the files of the Statement' "$again"
     cut -c67- sealed/SHA256SUMS >"$WORK/names"
     sort -cu "$WORK/names" 2>/dev/null || die 13 'sealed/SHA256SUMS: not sorted, or a name twice' "$again"
@@ -237,10 +257,12 @@ judge_copied() { # extended regular expression of the files, below sealed/, that
     say 'digests'
     grep -vE "^.{66}($1)" sealed/SHA256SUMS >"$WORK/sums"
     (cd sealed && sha256sum -c --strict --quiet "$WORK/sums" >&2) || die 11 'sealed: a file differs from its digest' "$again"
+    for key in channel lowest_revocation lowest_verifier name security_epoch version; do
+        said=$(sed -n "4s/.*\"$key\":\"\{0,1\}\([^\",}]*\).*/\1/p" "$WORK/lines")
+        [ "$key" != name ] || key=bundle
+        [ "$(fact "$key")" = "$said" ] || die 13 "sealed/facts.txt: $key: not $said, as the Statement has it" "$again"
+    done
     lowest=$(fact lowest_revocation)
-    case $lowest in
-        '' | *[!0-9]*) die 13 'sealed/facts.txt: lowest_revocation: expected a number' "$again" ;;
-    esac
     [ "$revocations" -ge "$lowest" ] ||
         die 14 "revocations: expected number $lowest or higher, found $revocations: the list was taken away, or is an old one" "$again"
 }
