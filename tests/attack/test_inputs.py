@@ -26,7 +26,7 @@ from bundler.install.site import load_site
 from bundler.manifest.lock import load_lock
 from bundler.manifest.models import load_manifest
 from custody.errors import InputInvalid
-from tests.attack.test_bundle import state
+from tests.attack.judges import state
 from tests.bundles import lock
 from tests.vm.hosts import load_hosts
 from tests.vm.sitefiles import site_yml

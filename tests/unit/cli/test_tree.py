@@ -16,7 +16,7 @@ import pytest
 
 from bundler.cli import cli, main
 from custody import errors
-from tests.attack.test_bundle import AIRGAP, state
+from tests.attack.judges import AIRGAP, state
 from tests.bundles import Made, lock, make, sealed
 
 ROOT = Path(__file__).parents[3]
