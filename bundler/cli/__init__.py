@@ -37,6 +37,7 @@ _COMMANDS = {
     },
     "Anywhere": {
         "verify": ("bundler.cli.verify", "check a bundle's root, signatures, list and leaves"),
+        "audit-kit": ("bundler.cli.audit_kit", "write a script that checks a bundle without airgap"),
         "keys": ("bundler.cli.keys", "make signing keys"),
         "trust": ("bundler.cli.trust", "make, sign and show the root of trust"),
         "completion": ("bundler.cli.completion", "print the script that completes commands"),

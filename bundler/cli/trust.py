@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from custody.errors import AirgapError, InputInvalid, TrustRejected
+from custody.errors import AirgapError, InputInvalid, OperatorMistake, TrustRejected
+from custody.lock import alone
 from custody.report import show_json
 from custody.secret import ask_passphrase, passphrase_option
 
@@ -204,6 +206,61 @@ def order(
     private = load_key(key, passphrase.encode())
     person, digest = sign_order(folder, bundle, (from_version, from_epoch), reason, out, private)
     click.echo(f"order:  {out}, signed by {person}\ndigest: {digest}")
+
+
+@command.command()
+@_FOLDER
+@click.option(
+    "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True,
+    help="The signed bundle that goes onto the medium.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html|FILE.txt",
+    help="Write it there, as a page or as text; else text on standard output.",
+)  # fmt: skip
+def paper(folder: Path, bundle: Path, out: Path | None) -> None:
+    """Make the paper that travels apart from the medium: the newest root's fingerprint, the digest of `start`, the version.
+
+    \b
+    Example: airgap trust paper trust --bundle /srv/demo-1 --out demo-1-paper.html
+    """
+    from bundler.bundle.read import FolderSource
+    from bundler.bundle.trustfolder import TrustFolder
+    from bundler.media.paper import html, make_paper, text
+    from custody.trust.root import fingerprint
+    from custody.trust.verify import read_trust, verify_statement
+
+    kind = ".txt" if out is None else out.suffix
+    if kind not in (".html", ".txt"):
+        raise InputInvalid(f"{out}: expected a name that ends in .html or .txt", "name another file")
+    pinned = fingerprint(TrustFolder(folder).trust().root.payload())
+    source = FolderSource(bundle)
+    made = make_paper(verify_statement(source, read_trust(source, pinned)))
+    if out is None:
+        click.echo(text(made), nl=False)
+        return
+    out.write_text(html(made) if kind == ".html" else text(made))
+    click.echo(f"paper: {out}\nnext:  print it; compare the fingerprint with airgap trust show {folder}; send it another way")
+
+
+@command.command()
+@click.argument("fingerprint", nargs=-1, required=True, metavar="FINGERPRINT|WORDS...")
+def pin(fingerprint: tuple[str, ...]) -> None:
+    """Remember a root on this host before the first medium arrives, from the paper: 64 digits or 24 words.
+
+    \b
+    Example: airgap trust pin 37c4 8e35 a8de 735f 4283 a84f bdaf 4df3 4e0d 7910 3139 255a 9ef5 f779 ca10 2a93
+    """
+    from bundler.cli.verify import parse_fingerprint
+    from bundler.install import paths, state
+
+    if os.geteuid() != 0:
+        raise OperatorMistake("trust pin: expected root", "run it as root")
+    wanted = parse_fingerprint(" ".join(fingerprint))
+    paths.RUN.mkdir(mode=0o755, exist_ok=True)
+    with alone(paths.RUN / "install.lock", "an airgap install"):
+        fresh = state.pin(wanted)
+    click.echo(f"{state.file()}: {'pinned' if fresh else 'believed already'}: {wanted}")
 
 
 def _say_root(path: Path, root: Root) -> None:

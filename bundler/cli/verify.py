@@ -10,6 +10,9 @@ import click
 from custody.errors import InputInvalid
 from custody.report import ConsoleReporter, show_json
 
+#: A fingerprint as words; hexadecimal in groups of four has 16 groups.
+WORD_COUNT = 24
+
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -83,11 +86,15 @@ def command(
 
 
 def parse_fingerprint(text: str) -> str:
-    """A fingerprint as typed, blanks and case forgiven.
+    """A fingerprint as typed: hexadecimal, blanks and case forgiven, or the paper's 24 words.
 
     Raises:
-        InputInvalid: not 64 hexadecimal digits.
+        InputInvalid: neither.
     """
+    if len(text.split()) == WORD_COUNT:
+        from custody.trust.words import from_words
+
+        return from_words(text)
     found = re.sub(r"[\s:]", "", text).lower()
     if not re.fullmatch(r"[0-9a-f]{64}", found):
         raise InputInvalid(f"fingerprint {text!r}: expected 64 hexadecimal digits", "copy all of it from the paper")

@@ -129,6 +129,23 @@ def require_pin(state: State, fingerprint: str) -> None:
         )
 
 
+def pin(fingerprint: str) -> bool:
+    """Remember a root before the first medium arrives.
+
+    Returns:
+        False when it was believed already.
+
+    Raises:
+        TrustRejected: another root is believed.
+    """
+    state = load_state()
+    require_pin(state, fingerprint)
+    if state.root_fingerprint is not None:
+        return False
+    save_state(state.model_copy(update={"root_fingerprint": fingerprint, "root_fingerprints": (fingerprint,)}))
+    return True
+
+
 def switch_release(release: Path) -> Path | None:
     """Make a release the current one with one rename; returns the one before."""
     before = paths.CURRENT.resolve() if paths.CURRENT.is_symlink() else None

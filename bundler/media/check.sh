@@ -65,6 +65,6 @@ base=$(fact base)
 printf 'not judged   %s\n' \
     "version $(fact version), security epoch $(fact security_epoch): whether a host has accepted newer ones before" \
     "base ${base:-none}: whether a host has it" \
-    "target $(fact distribution) $(fact release) $(fact architecture): whether a host is one"
+    "target $(fact distribution) $(fact release) $(fact architecture), airgap $(fact lowest_verifier): whether a host is one and has it"
 told=1
 printf 'verdict: accept\n'

@@ -201,6 +201,9 @@ private_copy "^sealed/$models"
 printf 'Fingerprint of the root, all 64 digits, from the paper: ' >&2
 IFS= read -r typed || typed=
 believe_roots "$typed"
+if [ "$mode" = install ] && [ ! -x "$INSTALLED" ] && grep -qs '"root_fingerprint": "' "$STATE" && ! grep -q "\"$pinned\"" "$STATE"; then
+    die 14 "root: this host pinned another fingerprint than $pinned" 'type the one that was given to airgap trust pin'
+fi
 believe_revocations
 judge_statement
 judge_list
