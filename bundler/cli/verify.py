@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from custody.errors import InputInvalid
+from custody.atomic import write_whole
+from custody.errors import InputInvalid, IntegrityFailure
 from custody.report import ConsoleReporter, show_json
+from custody.secret import ask_passphrase, passphrase_option
+
+if TYPE_CHECKING:
+    from bundler.bundle.read import FolderSource
+    from bundler.bundle.receipt import Receipt
+    from bundler.bundle.report import Report
+    from bundler.install.admit import Terms
+    from custody.trust.keys import PrivateKey
+    from custody.trust.verify import VerifiedBundle
 
 #: A fingerprint as words; hexadecimal in groups of four has 16 groups.
 WORD_COUNT = 24
@@ -31,6 +43,16 @@ WORD_COUNT = 24
     "--models", type=click.Path(path_type=Path, file_okay=False),
     help="Where sealed/data/models lies instead; models there are listed and not read, `install` checks them as it copies.",
 )  # fmt: skip
+@click.option(
+    "--receipt", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a receipt there, signed with --key, also of a refusal.",
+)  # fmt: skip
+@click.option("--key", type=click.Path(path_type=Path, dir_okay=False), help="With --receipt: NAME.key of who vouches.")
+@passphrase_option("the key's passphrase")
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html|FILE.pdf",
+    help="Write a page there for people who do not read code.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
     bundle: Path,
@@ -39,6 +61,10 @@ def command(
     minimum_version: int | None,
     downgrade_order: Path | None,
     models: Path | None,
+    receipt: Path | None,
+    key: Path | None,
+    passphrase_file: Path | None,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Verify BUNDLE: roots, revocations, signatures of enough persons, the list of files, every byte.
@@ -46,25 +72,54 @@ def command(
     \b
     Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a...
     Example: airgap verify /srv/bundles/demo-2 --as-host
+    Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --report demo-1.pdf --receipt r.json --key carol.key
     """
-    from bundler.bundle.read import MODELS, FolderSource, SplitSource
+    from bundler.bundle.read import FolderSource, SplitSource
+    from bundler.bundle.receipt import accepted, refused
+    from bundler.bundle.report import make_report
+    from bundler.install.admit import Terms
+
+    if (receipt is None) != (key is None):
+        raise click.UsageError("--receipt and --key go together")
+    if not as_host and fingerprint is None:
+        raise click.UsageError("Missing option '--fingerprint', or '--as-host' on an appliance")
+    render = None if report is None else _renderer(report)
+    signer = None if key is None else _signer(key, passphrase_file)
+    pinned = None if fingerprint is None else parse_fingerprint(fingerprint)
+    source = FolderSource(bundle) if models is None else SplitSource(bundle, models)
+    try:
+        terms = Terms(pinned, minimum_version, downgrade_order) if as_host else str(pinned)
+        verified = _verify(source, terms, read_models=models is None)
+    except IntegrityFailure as error:
+        if receipt is not None and signer is not None:
+            write_whole(receipt, refused(source, pinned, error).signed_by(signer))
+        raise
+    found = accepted(verified, models_read=models is None)
+    if receipt is not None and signer is not None:
+        write_whole(receipt, found.signed_by(signer))
+    if report is not None and render is not None:
+        write_whole(report, render(make_report(verified, found, as_host=as_host)))
+    _show(verified, found, as_json=as_json)
+
+
+def _verify(source: FolderSource, terms: Terms | str, *, read_models: bool) -> VerifiedBundle:
+    """Judge as a host that remembers (`Terms`), or as anybody with a root's fingerprint; then read the files."""
+    from bundler.bundle.read import MODELS
     from custody.trust.verify import check_contents, read_trust, verify_statement
 
-    source = FolderSource(bundle) if models is None else SplitSource(bundle, models)
-    reporter = ConsoleReporter()
-    pinned = None if fingerprint is None else parse_fingerprint(fingerprint)
-    if as_host:
-        from bundler.install.admit import Terms, admit
-
-        verified = admit(source, Terms(pinned, minimum_version, downgrade_order), remember=True).bundle
-    elif pinned is None:
-        raise click.UsageError("Missing option '--fingerprint', or '--as-host' on an appliance")
+    if isinstance(terms, str):
+        verified = verify_statement(source, read_trust(source, terms))
     else:
-        verified = verify_statement(source, read_trust(source, pinned))
-    entries = verified.entries()
-    unread = () if models is None else verified.entries(MODELS)
-    check_contents(verified, [e for e in entries if not (unread and e.path.startswith(MODELS))], reporter)
-    identity = verified.statement.predicate.bundle
+        from bundler.install.admit import admit
+
+        verified = admit(source, terms, remember=True).bundle
+    read = (e for e in verified.entries() if read_models or not e.path.startswith(MODELS))
+    check_contents(verified, read, ConsoleReporter())
+    return verified
+
+
+def _show(verified: VerifiedBundle, found: Receipt, *, as_json: bool) -> None:
+    identity, entries = verified.statement.predicate.bundle, verified.entries()
     if as_json:
         content = {
             "verdict": "accepted",
@@ -72,17 +127,40 @@ def command(
             "builders": list(verified.builders),
             "approvers": list(verified.approvers),
             "files": len(entries),
+            "unread": found.unread,
             "size_bytes": sum(e.size_bytes for e in entries),
-            "unread": [e.path for e in unread],
         }
         show_json("airgap.verify/1", content)
         return
     click.echo(f"bundle:    {identity.id} (channel {identity.channel}, security epoch {identity.security_epoch})")
     click.echo(f"builder:   {', '.join(verified.builders)}")
     click.echo(f"approver:  {', '.join(verified.approvers)}")
-    said = "every leaf as signed" if not unread else f"every leaf as signed but those of {len(unread)} models, not read"
+    said = "every leaf as signed" + (f" but those of {found.unread} models, not read" if found.unread else "")
     click.echo(f"files:     {len(entries)}, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB, {said}")
     click.echo("verdict:   accepted")
+
+
+def _signer(key: Path, passphrase_file: Path | None) -> PrivateKey:
+    from bundler.bundle.sign import load_key
+
+    return load_key(key, ask_passphrase(passphrase_file, f"Passphrase for {key}").encode())
+
+
+def _renderer(report: Path) -> Callable[[Report], bytes]:
+    """What writes such a file; asked before the long part of the work.
+
+    Raises:
+        InputInvalid: another kind of file.
+        ProgramMissing: what a PDF needs is not installed.
+    """
+    from bundler.bundle.report import html, pdf
+
+    if report.suffix == ".pdf":
+        pdf.require()
+        return pdf.render
+    if report.suffix == ".html":
+        return html.render
+    raise InputInvalid(f"{report}: expected a name that ends in .html or .pdf", "name another file")
 
 
 def parse_fingerprint(text: str) -> str:

@@ -18,7 +18,7 @@ die() { printf '%s\\n' "$2" >&2; exit "$1"; }
 digest() { sha256sum <"$1" | cut -d' ' -f1; }
 dpkg() { echo 'dpkg was reached'; }
 xargs() { echo 'apt-get was reached'; }
-mode=install again= here=$1 WORK=$2 BOOTSTRAP_SHA256=$3
+mode=install INSTALLED=/nonexistent again= here=$1 WORK=$2 BOOTSTRAP_SHA256=$3
 FUNCTION
 install_bootstrap
 [ "$PWD" = "$WORK" ]
