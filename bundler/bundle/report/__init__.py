@@ -105,8 +105,9 @@ def size(size_bytes: int) -> str:
 
 
 def groups(digest: str) -> str:
-    """Hexadecimal digits in groups of four."""
-    return " ".join(digest[i : i + 4] for i in range(0, len(digest), 4))
+    """Hexadecimal digits in groups of four, eight of them a line."""
+    lines = (digest[i : i + 32] for i in range(0, len(digest), 32))
+    return "\n".join(" ".join(line[i : i + 4] for i in range(0, len(line), 4)) for line in lines)
 
 
 def _kinds(bundle: VerifiedBundle) -> list[tuple[str, str, str]]:

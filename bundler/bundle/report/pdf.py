@@ -13,6 +13,8 @@ from custody.errors import ProgramMissing
 _GREEN, _GREY = "#1a6b33", "#555555"
 #: Of A4, between margins of 18 mm.
 _WIDTH_MM = 174.0
+#: What reportlab's frames keep free at each side, in points.
+_PADDING = 6
 
 
 def require() -> None:
@@ -35,17 +37,17 @@ def render(report: Report) -> bytes:
     from reportlab.platypus import KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
 
     styles = {
-        "text": ParagraphStyle("text", fontName="Helvetica", fontSize=10, leading=14),
-        "name": ParagraphStyle("name", fontName="Helvetica", fontSize=10, leading=14, textColor=_GREY),
+        "text": ParagraphStyle("text", fontName="Helvetica", fontSize=10, leading=13),
+        "name": ParagraphStyle("name", fontName="Helvetica", fontSize=10, leading=13, textColor=_GREY),
         "digits": ParagraphStyle("digits", fontName="Courier", fontSize=9.5, leading=14),
         "title": ParagraphStyle("title", fontName="Helvetica-Bold", fontSize=20, leading=25),
-        "part": ParagraphStyle("part", fontName="Helvetica-Bold", fontSize=12, leading=16, spaceBefore=14, spaceAfter=4),
+        "part": ParagraphStyle("part", fontName="Helvetica-Bold", fontSize=12, leading=16, spaceBefore=11, spaceAfter=2),
         "verdict": ParagraphStyle("verdict", fontName="Helvetica-Bold", fontSize=14, leading=20, textColor=_GREEN),
         "foot": ParagraphStyle("foot", fontName="Helvetica", fontSize=8.5, leading=12, textColor=_GREY),
     }
 
     def cell(text: str, style: str) -> Any:
-        return Paragraph(escape(text), styles[style])
+        return Paragraph(escape(text).replace("\n", "<br/>"), styles[style])
 
     def table(section: Section) -> Any:
         last = "digits" if section.digits else "text"
@@ -58,6 +60,8 @@ def render(report: Report) -> bytes:
         lines: list[tuple[Any, ...]] = [
             ("VALIGN", (0, 0), (-1, -1), "TOP"),
             ("LEFTPADDING", (0, 0), (-1, -1), 0),
+            ("TOPPADDING", (0, 0), (-1, -1), 2),
+            ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
             ("LINEBELOW", (0, 0), (-1, -1), 0.3, "#bbbbbb"),
             *([("LINEBELOW", (0, 0), (-1, 0), 1, "#111111")] if head else []),
         ]
@@ -66,7 +70,7 @@ def render(report: Report) -> bytes:
     box = Table(
         [[[cell("Accepted", "verdict"), cell(report.summary, "text")]]],
         colWidths=[_WIDTH_MM * mm],
-        style=[("BOX", (0, 0), (-1, -1), 1.2, _GREEN), ("LINEBEFORE", (0, 0), (0, -1), 8, _GREEN),
+        style=[("BOX", (0, 0), (-1, -1), 1.2, _GREEN), ("LINEBEFORE", (0, 0), (0, -1), 8, _GREEN, "butt"),
                ("LEFTPADDING", (0, 0), (-1, -1), 16), ("BOTTOMPADDING", (0, 0), (-1, -1), 9)],
     )  # fmt: skip
     story: list[Any] = [cell(report.title, "title"), Spacer(1, 8), box]
@@ -75,7 +79,7 @@ def render(report: Report) -> bytes:
     story += [Spacer(1, 16), cell(_FOOT, "foot")]
     out = io.BytesIO()
     document = SimpleDocTemplate(
-        out, pagesize=A4, leftMargin=18 * mm, rightMargin=18 * mm, topMargin=18 * mm, bottomMargin=18 * mm,
+        out, pagesize=A4, leftMargin=18 * mm - _PADDING, rightMargin=18 * mm - _PADDING, topMargin=18 * mm, bottomMargin=18 * mm,
         title=f"Verification of {report.title}", author="airgap", invariant=1,
     )  # fmt: skip
     document.build(story)
