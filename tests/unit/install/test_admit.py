@@ -196,6 +196,16 @@ def test_nobody_else_orders_a_way_back(site: Site) -> None:
     assert "No such file" in refused(site, older, InputInvalid, order=site.folder / "none")
 
 
+def test_a_pin_is_where_a_host_begins(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = site.bundle("b1", 1)
+    state.pin("cd" * 32)
+    with pytest.raises(TrustRejected, match="expected the fingerprint cdcd"):
+        site.admit(bundle, 1)  # whatever fingerprint somebody was made to type
+    monkeypatch.setattr(paths, "STATE", site.folder / "another-host")
+    state.pin(site.fingerprint)
+    site.install(bundle, minimum=1)
+
+
 def test_broken_state_stops_and_is_not_overwritten(site: Site) -> None:
     bundle = site.bundle("b1", 1)
     site.install(bundle, minimum=1)
