@@ -256,7 +256,7 @@ judge_list() {
 judge_copied() { # extended regular expression of the files, below sealed/, that stayed where they are
     say 'digests'
     grep -vE "^.{66}($1)" sealed/SHA256SUMS >"$WORK/sums"
-    (cd sealed && sha256sum -c --strict --quiet "$WORK/sums" >&2) || die 11 'sealed: a file differs from its digest' "$again"
+    digests .
     for key in channel lowest_revocation lowest_verifier name security_epoch version; do
         said=$(sed -n "4s/.*\"$key\":\"\{0,1\}\([^\",}]*\).*/\1/p" "$WORK/lines")
         [ "$key" != name ] || key=bundle
@@ -268,7 +268,14 @@ judge_copied() { # extended regular expression of the files, below sealed/, that
 }
 judge_stayed() { # the same expression, folder with sealed/
     grep -E "^.{66}($1)" sealed/SHA256SUMS >"$WORK/sums" || :
-    [ ! -s "$WORK/sums" ] || (cd "$2/sealed" && sha256sum -c --strict --quiet "$WORK/sums" >&2) ||
-        die 11 'sealed: a file differs from its digest' "$again"
+    [ ! -s "$WORK/sums" ] || digests "$2"
+}
+digests() { # folder with sealed/; of the files in $WORK/sums
+    (cd "$1/sealed" && sha256sum -c --strict --quiet "$WORK/sums") >"$WORK/failed" 2>/dev/null && return
+    first=$(grep -m 1 ': FAILED' "$WORK/failed" || echo 'a file: FAILED')
+    case $first in
+        *': FAILED open or read') die 40 "sealed/${first%: FAILED*}: cannot be read" 'look at dmesg, and at who may read it' ;;
+    esac
+    die 11 "sealed/${first%: FAILED*}: differs from its digest" "$again"
 }
 fact() { sed -n "s/^$1=//p" sealed/facts.txt; }
