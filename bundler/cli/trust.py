@@ -240,7 +240,9 @@ def paper(folder: Path, bundle: Path, out: Path | None) -> None:
         click.echo(text(made), nl=False)
         return
     out.write_text(html(made) if kind == ".html" else text(made))
-    click.echo(f"paper: {out}\nnext:  print it; compare the fingerprint with airgap trust show {folder}; send it another way")
+    click.echo(
+        f"paper: {out}\nnext:  print it; compare the fingerprint with airgap trust show {folder}; send it another way"
+    )
 
 
 @command.command()

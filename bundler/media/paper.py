@@ -95,9 +95,7 @@ def html(paper: Paper) -> str:
 
 
 def _rows(cells: list[str], columns: int, width: int) -> list[str]:
-    return [
-        "  " + "".join(cell.ljust(width) for cell in cells[i : i + columns]) for i in range(0, len(cells), columns)
-    ]
+    return ["  " + "".join(cell.ljust(width) for cell in cells[i : i + columns]) for i in range(0, len(cells), columns)]
 
 
 def _blocks(content: str) -> list[str]:
@@ -105,4 +103,7 @@ def _blocks(content: str) -> list[str]:
     rows = [list(row) for row in segno.make(content, error="m", micro=False).matrix_iter(border=2)]
     rows += [[0] * len(rows[0])] * (len(rows) % 2)
     pairs = zip(rows[::2], rows[1::2], strict=True)
-    return ["  " + "".join(" \u2580\u2584\u2588"[(a & 1) + 2 * (b & 1)] for a, b in zip(*pair, strict=True)) for pair in pairs]
+    return [
+        "  " + "".join(" \u2580\u2584\u2588"[(a & 1) + 2 * (b & 1)] for a, b in zip(*pair, strict=True))
+        for pair in pairs
+    ]

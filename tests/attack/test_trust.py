@@ -405,7 +405,12 @@ def _other(index: int, change: Callable[[PublicKey], bytes]) -> People:
 ONE = {"root": 1, "builder": 1, "approver": 1}
 VOID = [
     ("key_under_two_persons", (*GOOD, ("zoe", ("approver",), (BOB.public.der,))), ONE, "is under"),
-    ("builder_is_approver", (GOOD[0], ("dora", ("approver", "builder", "root"), (DORA.public.der,))), ONE, "nobody may"),
+    (
+        "builder_is_approver",
+        (GOOD[0], ("dora", ("approver", "builder", "root"), (DORA.public.der,))),
+        ONE,
+        "nobody may",
+    ),
     ("compressed_key", _other(0, _compressed), ONE, "encoding"),
     ("hybrid_key", _other(0, _hybrid), ONE, "public key"),
     ("key_off_the_curve", _other(0, _off_curve), ONE, "public key"),
@@ -420,7 +425,7 @@ VOID = [
 class Forger:
     """Builder, approver and root persons who sign whatever is wanted."""
 
-    def __init__(self, folder: Path, people: People = GOOD, thresholds: dict[str, int] = ONE) -> None:  # noqa: B006
+    def __init__(self, folder: Path, people: People = GOOD, thresholds: dict[str, int] = ONE) -> None:
         self.folder = folder
         (folder / "carrier/trust").mkdir(parents=True, exist_ok=True)
         (folder / "carrier/sig").mkdir(exist_ok=True)
@@ -483,30 +488,27 @@ def test_refuses_two_keys_of_one_person(folder: Path) -> None:
     require_accepted(folder, forger.fingerprint)
 
 
-def _statements() -> list[tuple[str, Callable[[bytes], bytes]]]:
-    deep = b'"sbom":' + b"[" * 200_000 + b"]" * 200_000
-    return [
-        ("duplicate_keys", lambda x: x.replace(b'"version":1}', b'"version":1,"version":2}')),
-        ("huge_number", lambda x: x.replace(b'"version":1}', b'"version":' + b"9" * 5000 + b"}")),
-        ("negative_number", lambda x: x.replace(b'"version":1}', b'"version":-1}')),
-        ("fraction", lambda x: x.replace(b'"version":1}', b'"version":1.5}')),
-        ("deep_nesting", lambda x: x.replace(b'"sbom":[]', deep)),
-        ("blank", lambda x: x.replace(b'"sbom":[]', b'"sbom": []')),
-        ("trailing_newline", lambda x: x + b"\n"),
-        ("two_documents", lambda x: x + x),
-        ("unknown_field", lambda x: x.replace(b'"sbom":[]', b'"sbom":[],"spare":1')),
-        ("another_predicate", lambda x: x.replace(b"urn:airgap:bundle:v1", b"urn:airgap:bundle:v2")),
-        ("another_subject", lambda x: x.replace(b'"name":"SHA256SUMS"', b'"name":"SHA512SUMS"')),
-        ("two_subjects", lambda x: x[:-2] + b"," + x.split(b'"subject":[')[1][:-2] + b"]}"),
-        ("not_utf8", lambda x: x.replace(b'"channel":"test"', b'"channel":"t\xff"')),
-        ("nul_byte", lambda x: x.replace(b'"channel":"test"', b'"channel":"te\0t"')),
-        ("empty", lambda x: b""),
-    ]
+_DEEP = b'"sbom":' + b"[" * 200_000 + b"]" * 200_000
+STATEMENTS: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("duplicate_keys", lambda x: x.replace(b'"version":1}', b'"version":1,"version":2}')),
+    ("huge_number", lambda x: x.replace(b'"version":1}', b'"version":' + b"9" * 5000 + b"}")),
+    ("negative_number", lambda x: x.replace(b'"version":1}', b'"version":-1}')),
+    ("fraction", lambda x: x.replace(b'"version":1}', b'"version":1.5}')),
+    ("deep_nesting", lambda x: x.replace(b'"sbom":[]', _DEEP)),
+    ("blank", lambda x: x.replace(b'"sbom":[]', b'"sbom": []')),
+    ("trailing_newline", lambda x: x + b"\n"),
+    ("two_documents", lambda x: x + x),
+    ("unknown_field", lambda x: x.replace(b'"sbom":[]', b'"sbom":[],"spare":1')),
+    ("another_predicate", lambda x: x.replace(b"urn:airgap:bundle:v1", b"urn:airgap:bundle:v2")),
+    ("another_subject", lambda x: x.replace(b'"name":"SHA256SUMS"', b'"name":"SHA512SUMS"')),
+    ("two_subjects", lambda x: x[:-2] + b"," + x.split(b'"subject":[')[1][:-2] + b"]}"),
+    ("not_utf8", lambda x: x.replace(b'"channel":"test"', b'"channel":"t\xff"')),
+    ("nul_byte", lambda x: x.replace(b'"channel":"test"', b'"channel":"te\0t"')),
+    ("empty", lambda x: b""),
+]
 
 
-@pytest.mark.parametrize(
-    "change", [pytest.param(change, id=f"statement-{name}") for name, change in _statements()]
-)
+@pytest.mark.parametrize("change", [pytest.param(change, id=f"statement-{name}") for name, change in STATEMENTS])
 def test_refuses_a_statement_that_reads_in_two_ways(folder: Path, change: Callable[[bytes], bytes]) -> None:
     forger = Forger(folder)
     forger.sign(change((folder / "carrier/statement.json").read_bytes()))

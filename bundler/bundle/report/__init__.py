@@ -72,7 +72,9 @@ def make_report(bundle: VerifiedBundle, receipt: Receipt, *, as_host: bool) -> R
         ("contents as of", f"{made}; signatures bear no date"),
         ("made for", f"{target.distribution} {target.release}, {target.architecture}, kernel {target.kernel}"),
     )
-    models = tuple((m.name, size(m.size_bytes), m.quantization, f"{m.context_tokens:,}", m.license) for m in lock.models)
+    models = tuple(
+        (m.name, size(m.size_bytes), m.quantization, f"{m.context_tokens:,}", m.license) for m in lock.models
+    )
     checks = (
         ("when", receipt.time.replace("T", " ").replace("Z", " UTC")),
         ("where", f"machine {receipt.host}, {receipt.verifier}"),

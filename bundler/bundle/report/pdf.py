@@ -25,7 +25,8 @@ def require() -> None:
     """
     if importlib.util.find_spec("reportlab") is None:
         raise ProgramMissing(
-            "reportlab: not installed; a PDF needs it", "pip install 'airgap[report]', or name a file that ends in .html"
+            "reportlab: not installed; a PDF needs it",
+            "pip install 'airgap[report]', or name a file that ends in .html",
         )
 
 
@@ -41,7 +42,9 @@ def render(report: Report) -> bytes:
         "name": ParagraphStyle("name", fontName="Helvetica", fontSize=10, leading=13, textColor=_GREY),
         "digits": ParagraphStyle("digits", fontName="Courier", fontSize=9.5, leading=14),
         "title": ParagraphStyle("title", fontName="Helvetica-Bold", fontSize=20, leading=25),
-        "part": ParagraphStyle("part", fontName="Helvetica-Bold", fontSize=12, leading=16, spaceBefore=11, spaceAfter=2),
+        "part": ParagraphStyle(
+            "part", fontName="Helvetica-Bold", fontSize=12, leading=16, spaceBefore=11, spaceAfter=2
+        ),
         "verdict": ParagraphStyle("verdict", fontName="Helvetica-Bold", fontSize=14, leading=20, textColor=_GREEN),
         "foot": ParagraphStyle("foot", fontName="Helvetica", fontSize=8.5, leading=12, textColor=_GREY),
     }

@@ -141,6 +141,8 @@ def test_a_pdf_without_reportlab_is_refused_before_the_work(
     assert not (tmp_path / "r.json").exists()
 
 
-@pytest.mark.parametrize(("size_bytes", "said"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2e9, "2.0 GB")])
+@pytest.mark.parametrize(
+    ("size_bytes", "said"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2e9, "2.0 GB")]
+)
 def test_sizes(size_bytes: int, said: str) -> None:
     assert size(size_bytes) == said

@@ -26,8 +26,8 @@ PASSPHRASE = "correct horse battery"
 READING = {"verify", "trust show", "status"}
 CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "lock-data", "support", "gpu"}
 SMALL = {
-    "keys new", "trust init", "trust rotate", "trust revoke", "trust sign", "trust order", "trust paper", "trust pin", "audit-kit",
-    "inventory", "completion",
+    "keys new", "trust init", "trust rotate", "trust revoke", "trust sign", "trust order", "trust paper", "trust pin",
+    "audit-kit", "inventory", "completion",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`start` on hosts with and without a memory: who judges, in which order, and what it leaves behind when one says no."""
+"""`start` on hosts with and without a memory: who judges, in which order, and what is left when one says no."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ class Host:
 
     def run(self, *options: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         argv = ["sh", str(self.start), str(self.medium), "--site", "/nonexistent", *options]
-        return subprocess.run(
-            argv, input=f"{typed or self.fingerprint}\n", capture_output=True, text=True, check=False
-        )
+        return subprocess.run(argv, input=f"{typed or self.fingerprint}\n", capture_output=True, text=True, check=False)
 
     def remember(self, version: int, fingerprint: str) -> None:
         """What `airgap install`, or `airgap trust pin` for version 0, leaves."""
