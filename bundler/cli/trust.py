@@ -219,7 +219,7 @@ def order(
     help="Write it there, as a page or as text; else text on standard output.",
 )  # fmt: skip
 def paper(folder: Path, bundle: Path, out: Path | None) -> None:
-    """Make the paper that travels apart from the medium: the newest root's fingerprint, the digest of `start`, the version.
+    """Make the paper that travels apart from the medium: root's fingerprint, digest of `start`, version.
 
     \b
     Example: airgap trust paper trust --bundle /srv/demo-1 --out demo-1-paper.html

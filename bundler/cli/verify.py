@@ -41,7 +41,7 @@ WORD_COUNT = 24
 )
 @click.option(
     "--models", type=click.Path(path_type=Path, file_okay=False),
-    help="Where sealed/data/models lies instead; models there are listed and not read, `install` checks them as it copies.",
+    help="Where sealed/data/models lies instead; models are listed, not read: `install` checks them as it copies.",
 )  # fmt: skip
 @click.option(
     "--receipt", type=click.Path(path_type=Path, dir_okay=False),
@@ -72,7 +72,8 @@ def command(
     \b
     Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a...
     Example: airgap verify /srv/bundles/demo-2 --as-host
-    Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --report demo-1.pdf --receipt r.json --key carol.key
+    Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --report demo-1.pdf
+    Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --receipt demo-1.receipt --key carol.key
     """
     from bundler.bundle.read import FolderSource, SplitSource
     from bundler.bundle.receipt import accepted, refused

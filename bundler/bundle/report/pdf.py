@@ -82,7 +82,8 @@ def render(report: Report) -> bytes:
     story += [Spacer(1, 16), cell(_FOOT, "foot")]
     out = io.BytesIO()
     document = SimpleDocTemplate(
-        out, pagesize=A4, leftMargin=18 * mm - _PADDING, rightMargin=18 * mm - _PADDING, topMargin=18 * mm, bottomMargin=18 * mm,
+        out, pagesize=A4, topMargin=18 * mm, bottomMargin=18 * mm,
+        leftMargin=18 * mm - _PADDING, rightMargin=18 * mm - _PADDING,
         title=f"Verification of {report.title}", author="airgap", invariant=1,
     )  # fmt: skip
     document.build(story)
