@@ -11,9 +11,9 @@ _INTRO = """\
 # Attacks on a bundle
 
 {count} lies about a small bundle, each told to three judges, natively and without a network: `airgap verify`,
-`start --check` and the auditor's `check` (`tests/attack/`). All of them refuse all of it; nothing is changed, nothing
-is left behind, none ends in a traceback. The numbers are [exit codes](exit-codes.md); the two scripts share one judgement.
-Where they differ from `airgap verify`, each names the part of the same lie that it looks at first.
+`start --check` and the auditor's `check` (`tests/attack/`). All of them refuse all of it; nothing is changed,
+nothing is left behind, none ends in a traceback. The numbers are [exit codes](exit-codes.md). The two scripts share a
+judgement; where they differ from `airgap verify`, each names the part of the same lie that it looks at first.
 Written by `python -m tests.attack.page`.
 
 What needs the memory of a host (older versions, another channel, forks, lists that shrink, orders used twice) is in

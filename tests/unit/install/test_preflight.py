@@ -432,7 +432,7 @@ def test_a_dry_run_tells_programs_and_people_the_same(host: FakeHost, tmp_path: 
         "--fingerprint",
         made.fingerprint,
     ]
-    argv += ["--site", host.site_folder / "site.yml", "--dry-run", "--json"]
+    argv += ["--site", host.site_folder / "site.yml", "--minimum-version", "1", "--dry-run", "--json"]
     before = Path("/var/lib/airgap/state.json").exists()
     apart = ["unshare", "--mount", "--net", "sh", "-c", 'mount -t tmpfs tmpfs /run; exec "$@"', "sh"]
     done = subprocess.run([*apart, AIRGAP, *argv], capture_output=True, text=True, check=False)
