@@ -5,7 +5,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
 	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck systemd-container util-linux xz-utils zstd
 
-.PHONY: help setup demo test test-nightly check unit molecule vm clean constraints docs
+.PHONY: help setup demo test test-nightly check unit fuzz molecule vm clean constraints docs
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
 
@@ -29,7 +29,7 @@ build/.system: Makefile
 demo: setup ## the whole path in two virtual machines, ending with an answer
 	$(BIN)/python -m tests.vm.demo
 
-test: check unit molecule vm ## everything that CI runs
+test: check unit fuzz molecule vm ## everything that CI runs
 
 check: setup ## lint, types, layers
 	$(BIN)/ruff format --check .
@@ -46,6 +46,9 @@ unit: setup ## tests that need no virtual machine
 	$(BIN)/coverage run -m pytest -q tests/unit/trust tests/unit/appliance/test_inventory.py
 	$(BIN)/coverage report
 	$(BIN)/pytest -q tests/unit tests/attack --ignore tests/unit/trust
+
+fuzz: setup ## random bytes for every parser that reads a medium before a signature is checked
+	$(BIN)/python -m tests.fuzz 12
 
 molecule: setup ## every role in a container, then killed there
 	$(BIN)/python -m tests.roles prepare

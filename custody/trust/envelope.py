@@ -56,7 +56,10 @@ class Envelope:
                 if entry["keyid"] in signatures:
                     raise ValueError(f"two signatures of key {entry['keyid'][:16]}")
                 signatures[entry["keyid"]] = _decode(entry["sig"])
-            return Envelope(str(content["payloadType"]), _decode(content["payload"]), signatures)
+            found = Envelope(str(content["payloadType"]), _decode(content["payload"]), signatures)
+            if found.dump() != data:
+                raise ValueError("expected the signatures sorted by key id")
+            return found
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BundleMalformed(f"{name}: not a DSSE envelope: {error}") from error
 

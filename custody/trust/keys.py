@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -42,7 +42,7 @@ class PublicKey:
     def __post_init__(self) -> None:
         try:
             key = load_der_public_key(self.der)
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise TrustRejected(f"public key: not a SubjectPublicKeyInfo: {error}") from error
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
             raise TrustRejected("public key: expected ECDSA on curve P-384, found something else")
