@@ -5,7 +5,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
 	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck systemd-container util-linux xz-utils zstd
 
-.PHONY: help setup demo test test-nightly check unit fuzz molecule vm clean constraints docs
+.PHONY: help setup demo test test-nightly check unit fuzz mutation molecule vm clean constraints docs
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
 
@@ -60,6 +60,9 @@ vm: setup ## the whole path in virtual machines, looked at closely
 
 test-nightly: setup ## what takes hours; stopped, it goes on with the next case (build/nightly keeps what passed)
 	$(BIN)/pytest -q tests -m nightly --resume build/nightly
+
+mutation: setup ## change custody/trust line by line and see that a test fails; hours, resumable
+	$(BIN)/mutmut run && $(BIN)/mutmut results
 
 docs: setup ## write the reference pages and man pages that the code itself knows
 	$(BIN)/python docs/generate.py
