@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bundler.cli.upstream import as_content, check, require_none_refused, show, upstream_options
 from custody.errors import InputInvalid
 from custody.report import ConsoleReporter, show_json
 
@@ -24,6 +25,7 @@ from custody.report import ConsoleReporter, show_json
 @click.option(
     "--downgrade-order", type=click.Path(path_type=Path, dir_okay=False), help="With --as-host: leave to go back."
 )
+@upstream_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
     bundle: Path,
@@ -31,6 +33,8 @@ def command(
     as_host: bool,
     minimum_version: int | None,
     downgrade_order: Path | None,
+    upstream: bool,
+    keyring: Path | None,
     as_json: bool,
 ) -> None:
     """Verify BUNDLE: roots, revocations, signatures of enough persons, the list of files, every byte.
@@ -38,6 +42,7 @@ def command(
     \b
     Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a...
     Example: airgap verify /srv/bundles/demo-2 --as-host
+    Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --upstream
     """
     from bundler.bundle.read import FolderSource
     from custody.trust.verify import check_contents, read_trust, verify_statement
@@ -53,6 +58,7 @@ def command(
     else:
         verified = verify_statement(source, read_trust(source, pinned))
     check_contents(verified, verified.entries(), reporter)
+    proofs = check(verified, keyring) if upstream else ()
     identity = verified.statement.predicate.bundle
     entries = verified.entries()
     if as_json:
@@ -63,13 +69,17 @@ def command(
             "approvers": list(verified.approvers),
             "files": len(entries),
             "size_bytes": sum(e.size_bytes for e in entries),
+            **as_content(proofs),
         }
         show_json("airgap.verify/1", content)
+        require_none_refused(proofs)
         return
     click.echo(f"bundle:    {identity.id} (channel {identity.channel}, security epoch {identity.security_epoch})")
     click.echo(f"builder:   {', '.join(verified.builders)}")
     click.echo(f"approver:  {', '.join(verified.approvers)}")
     click.echo(f"files:     {len(entries)}, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB, every leaf as signed")
+    show(proofs)
+    require_none_refused(proofs)
     click.echo("verdict:   accepted")
 
 
