@@ -58,7 +58,17 @@ def _by_sqv(text: Path, signature: Path, keyring: Path, name: str) -> set[str]:
 
 def _by_gpgv(text: Path, signature: Path, keyring: Path, name: str) -> set[str]:
     try:
-        command = ["gpgv", "--homedir", text.parent, "--keyring", keyring, "--status-fd", "1", signature, text]
+        command: list[str | Path] = [
+            "gpgv",
+            "--homedir",
+            text.parent,
+            "--keyring",
+            keyring,
+            "--status-fd",
+            "1",
+            signature,
+            text,
+        ]
         done = run(command, ok=range(256))
     except ProgramMissing as error:
         raise ProgramMissing(

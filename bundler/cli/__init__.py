@@ -37,6 +37,7 @@ _COMMANDS = {
     },
     "Anywhere": {
         "verify": ("bundler.cli.verify", "check a bundle's root, signatures, list and leaves"),
+        "diff": ("bundler.cli.diff", "show what differs between two bundles or locks"),
         "keys": ("bundler.cli.keys", "make signing keys"),
         "trust": ("bundler.cli.trust", "make, sign and show the root of trust"),
         "completion": ("bundler.cli.completion", "print the script that completes commands"),
