@@ -23,6 +23,8 @@ from custody.trust.statement import Statement
 
 #: In the order in which they are shown.
 KINDS = ("bundle", "package", "wheel", "built here", "model", "file", "licence")
+#: Facts of what is new or gone.
+_OF_NEW = 3
 Word = Literal["new", "changed", "gone"]
 
 
@@ -83,11 +85,11 @@ class Change:
 
     @property
     def facts(self) -> list[tuple[str, str, str]]:
-        """Name, old and new value of every fact that differs, "" where there is none; of a new thing the first two."""
+        """Name, old and new value of every fact that differs, "" where there is none; of a new thing the first few."""
         old, new = (dict(thing.facts) if thing else {} for thing in (self.old, self.new))
         pairs = [(name, old.get(name, ""), new.get(name, "")) for name in dict.fromkeys((*new, *old))]
         differing = [pair for pair in pairs if pair[1] != pair[2]]
-        return differing if self.word == "changed" else differing[:2]
+        return differing if self.word == "changed" else differing[:_OF_NEW]
 
     @property
     def bytes_more(self) -> int | None:
@@ -147,7 +149,7 @@ def read_contents(place: Path) -> Contents:
     data = _read(place, statement, SBOM_NAME)
     try:
         return Contents(lock, dict(_known(json.loads(data)["components"])))
-    except (AttributeError, LookupError, RecursionError, StopIteration, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise BundleMalformed(f"{place}/sealed/{SBOM_NAME}: not an SBOM of ours: {error!r}") from error
 
 
@@ -166,7 +168,7 @@ def _read(place: Path, statement: Statement, path: str) -> bytes:
 def _known(components: Iterable[dict[str, Any]]) -> Iterator[tuple[str, Known]]:
     for component in components:
         if component["bom-ref"].startswith("data/wheels/") and "version" in component:
-            size = next(p["value"] for p in component["properties"] if p["name"] == "airgap:size_bytes")
+            (size,) = (p["value"] for p in component["properties"] if p["name"] == "airgap:size_bytes")
             said = [
                 each.get("expression") or each["license"].get("id") or each["license"]["name"]
                 for each in component.get("licenses", ())
@@ -240,10 +242,9 @@ def _carried(lock: Lock, known: Mapping[str, Known]) -> Iterator[Thing]:
         yield Thing("built here", source.name, facts, more.size_bytes or None)
     for model in lock.models:
         facts = {
-            "quantization": model.quantization, "licence": model.license, "label": model.label,
-            "architecture": model.architecture, "context tokens": str(model.context_tokens),
+            "quantization": model.quantization, "licence": model.license, "sha256": model.sha256,
+            "label": model.label, "architecture": model.architecture, "context tokens": str(model.context_tokens),
             "tokenizer": model.tokenizer, "chat template sha256": model.chat_template_sha256 or "",
-            "sha256": model.sha256,
         }  # fmt: skip
         yield Thing("model", model.name, facts, model.size_bytes)
     for file in lock.files:
