@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 PASSPHRASE = "correct horse battery"
 
 #: Every command is one of these. What is in neither makes one new file, or prints what it makes.
-READING = {"verify", "trust show", "status"}
+READING = {"verify", "diff", "trust show", "status"}
 CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "lock-data", "support", "gpu"}
 SMALL = {"keys new", "trust init", "trust sign", "inventory", "completion"}
 
