@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from bundler.bundle import openpgp
-from bundler.bundle.distribution import split_release
+from bundler.bundle.distribution import Signed, split_release
 from bundler.bundle.openpgp import signers
 from bundler.bundle.read import FolderSource
 from bundler.bundle.upstream import Proof, Verdict, check_upstream
@@ -212,7 +212,7 @@ def test_one_good_signature_is_enough_and_a_false_one_too_much(
     text = split_release(rich(sign).payload[INRELEASE], "InRelease")
     (fingerprint,) = signers(text, keyring, "InRelease")
     assert len(fingerprint) == 40
-    false = openpgp.Signed(text.text.replace(b"stable", b"stabel"), text.signature)
+    false = Signed(text.text.replace(b"stable", b"stabel"), text.signature)
     with pytest.raises(SignatureRejected, match=f"{program} finds no signature that counts"):
         signers(false, keyring, "InRelease")
 
@@ -229,7 +229,7 @@ def test_a_weak_digest_an_expired_and_a_revoked_key_do_not_count(
     (tmp_path / "keyring").touch()
     if shutil.which("sqv", path=_run.PATH):
         monkeypatch.setattr(openpgp, "_by_sqv", openpgp._by_gpgv)
-    text = openpgp.Signed(b"text", b"signature")
+    text = Signed(b"text", b"signature")
     for said in (
         "[GNUPG:] NEWSIG\n[GNUPG:] GOODSIG AA name\n" + valid.format(key, 2),
         "[GNUPG:] NEWSIG\n[GNUPG:] EXPKEYSIG AA name\n" + valid.format(key, 8),
