@@ -34,7 +34,7 @@ from custody.trust.verify import verify_unsigned
 #: A Statement of 32 MiB and a lock; as long as an envelope may be.
 LIMIT_BYTES = 64 << 20
 SIGNATURE_LIMIT_BYTES = 4 << 10
-#: Statement and lock travel with the request when neither is larger: about 800 files.
+#: Statement and lock travel with the request when neither is larger: about 550 payload files.
 SMALL_BYTES = 256 << 10
 
 _AGAIN = "make it anew with: airgap sign BUNDLE --export FILE --trust FOLDER"

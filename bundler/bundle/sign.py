@@ -28,6 +28,8 @@ from custody.trust.root import Person, Root
 from custody.trust.statement import Statement
 from custody.trust.verify import verify_unsigned
 
+_UNCHECKED = ("unchecked, since no --trust was given",)
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -147,7 +149,7 @@ def read_base(path: Path, root: Root | None) -> Base:
 
     Args:
         path: the bundle, or a copy of its `carrier/statement.dsse.json`.
-        root: judges its signatures; None: nobody's signature is looked at.
+        root: judges its signatures; None: they are not looked at, and that is said.
 
     Raises:
         BundleMalformed: neither of these.
@@ -160,7 +162,7 @@ def read_base(path: Path, root: Root | None) -> Base:
             envelope = Envelope.parse(stream.read(LIMIT_BYTES + 1), str(path))
     if envelope.payload_type != statements.PAYLOAD_TYPE:
         raise InputInvalid(f"{path}: not over a Statement", "name a bundle, or its carrier/statement.dsse.json")
-    signed_by = signers_of(envelope, root, str(path)) if root is not None else ()
+    signed_by = signers_of(envelope, root, str(path)) if root is not None else _UNCHECKED
     statement = statements.parse(envelope.payload, str(path))
     return Base(statement, hashlib.sha256(envelope.payload).hexdigest(), signed_by)
 

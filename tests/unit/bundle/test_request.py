@@ -145,6 +145,7 @@ def test_the_difference_to_a_base_is_shown_and_who_signed_the_base(made: Made, t
     told = opened.lines(base)
     assert "who has signed;" in told[-1]
     assert "             data/files/new.txt" in told
+    assert any(line.startswith("base:      small-1") and line.endswith("no --trust was given") for line in told)
 
 
 def test_a_mode_alone_is_a_change(made: Made, tmp_path: Path) -> None:
