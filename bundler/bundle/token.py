@@ -101,11 +101,11 @@ def make_token_key(uri: TokenUri, label: str, ask_pin: Callable[[str], str]) -> 
 
     Raises:
         TargetRefused: there is a private key with this label.
-        EnvironmentProblem: the token would make a key only that it gives away.
+        EnvironmentProblem: the token makes keys that it gives away; this one was destroyed.
     """
+    token, label, name = _token(uri), uri.label or label, str(uri)
     import pkcs11
 
-    token, label, name = _token(uri), uri.label or label, str(uri)
     pin = ask_pin(f"PIN of token {token.label}")
     with _session(token, pin, name, writes=True) as session, _converted(name):
         attribute, kinds = pkcs11.Attribute, pkcs11.ObjectClass
@@ -118,13 +118,15 @@ def make_token_key(uri: TokenUri, label: str, ask_pin: Callable[[str], str]) -> 
             capabilities=pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY,
             private_template={attribute.SENSITIVE: True, attribute.EXTRACTABLE: False, attribute.PRIVATE: True},
         )  # fmt: skip
-        key = halves[1]
-        if not (_says(key, "SENSITIVE") and _says(key, "NEVER_EXTRACTABLE")):
+        try:
+            if not (_says(halves[1], "SENSITIVE") and _says(halves[1], "NEVER_EXTRACTABLE")):
+                raise EnvironmentProblem(f"{name}: this token makes keys that can be taken out", "use another token")
+            made = _usable(session, halves[1], name, pin)
+            made.sign(b"airgap keys new")  # a token that cannot is found out now
+        except BaseException:
             for half in halves:
                 half.destroy()
-            raise EnvironmentProblem(f"{name}: this token makes keys that can be taken out", "use another token")
-        made = _usable(session, key, name, pin)
-        made.sign(b"airgap keys new")  # a token that cannot is found out now
+            raise
     return made.public, own
 
 

@@ -23,6 +23,7 @@ from custody.errors import (
     AirgapError,
     EnvironmentProblem,
     InputInvalid,
+    ProgramMissing,
     SecretRefused,
     SignatureRejected,
     TargetRefused,
@@ -96,6 +97,27 @@ def test_a_key_is_made_so_that_it_cannot_leave_the_token(tokens: Tokens, alice: 
 def test_a_key_is_never_made_twice(tokens: Tokens, alice: PublicKey) -> None:
     with pytest.raises(TargetRefused, match="holds a key alice already"):
         make_token_key(parse_uri("pkcs11:token=alice", tokens.module), "alice", lambda prompt: tokens.pin)
+
+
+def test_a_key_that_could_leave_is_destroyed(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    # SoftHSM makes none; so its answers are taken for no.
+    monkeypatch.setattr("bundler.bundle.token._says", lambda key, name: False)
+    with pytest.raises(EnvironmentProblem, match="can be taken out"):
+        make_token_key(parse_uri("pkcs11:token=odd", tokens.module), "leaky", lambda prompt: tokens.pin)
+    with session(tokens) as opened:
+        assert "leaky" not in {found.label for found in opened.get_objects() if hasattr(found, "label")}
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_says_when_the_library_for_tokens_is_missing(monkeypatch: pytest.MonkeyPatch, make: bool) -> None:
+    monkeypatch.setitem(sys.modules, "pkcs11", None)
+    uri = parse_uri("pkcs11:token=alice", Path("/nowhere.so"))
+    with pytest.raises(ProgramMissing, match="python-pkcs11: not installed"):
+        if make:
+            make_token_key(uri, "alice", lambda prompt: "1234")
+        else:
+            with open_token_key(uri, lambda prompt: "1234"):
+                pass
 
 
 def test_root_bundle_and_order_are_signed_on_a_token(tokens: Tokens, alice: PublicKey, tmp_path: Path) -> None:
