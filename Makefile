@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
 SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
-	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck systemd-container util-linux xz-utils zstd
+	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck softhsm2 systemd-container util-linux xz-utils zstd
 
 .PHONY: help setup demo test test-nightly check unit fuzz mutation molecule vm clean constraints docs
 help: ## this list
@@ -23,7 +23,7 @@ build/.system: Makefile
 
 .venv/.ready: pyproject.toml constraints.txt build/.system
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev,token]'
 	@touch $@
 
 demo: setup ## the whole path in two virtual machines, ending with an answer

@@ -24,6 +24,7 @@ _COMMANDS = {
         "lock": ("bundler.cli.lock", "resolve a manifest to exact versions and digests"),
         "build": ("bundler.cli.build", "fetch and compile what a lock names, seal a bundle"),
         "sign": ("bundler.cli.sign", "sign a bundle as one person"),
+        "sign-models": ("bundler.cli.sign_models", "sign each model, for model-signing"),
         "burn": ("bundler.cli.burn", "write a bundle to an encrypted medium, read it back"),
     },
     "On the appliance": {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from custody.errors import BundleMalformed, SignatureRejected
 from custody.trust import canonical
-from custody.trust.keys import PrivateKey, PublicKey
+from custody.trust.keys import PublicKey, Signer
 
 #: A Statement of 20,000 files is 6 MB; base64 makes it 8.
 LIMIT_BYTES = 64 << 20
@@ -76,7 +76,7 @@ class Envelope:
             }
         )
 
-    def signed_by(self, key: PrivateKey) -> Envelope:
+    def signed_by(self, key: Signer) -> Envelope:
         """The same with one more signature."""
         signature = key.sign(pae(self.payload_type, self.payload))
         return Envelope(self.payload_type, self.payload, {**self.signatures, key.public.keyid: signature})

@@ -25,7 +25,18 @@ PASSPHRASE = "correct horse battery"
 #: Every command is one of these. What is in neither makes one new file, or prints what it makes.
 READING = {"verify", "diff", "trust show", "status"}
 CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "lock-data", "support", "gpu"}
-SMALL = {"keys new", "trust init", "trust sign", "inventory", "completion"}
+SMALL = {
+    "keys new",
+    "keys public",
+    "sign-models",
+    "trust init",
+    "trust sign",
+    "inventory",
+    "completion",
+    "trust rotate",
+    "trust revoke",
+    "trust order",
+}
 
 
 def _leaves(command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command, click.Context]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -10,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_public_key,
 )  # fmt: skip
 
 from custody.errors import SecretRefused, TrustRejected
@@ -52,3 +56,14 @@ def test_public_keys_that_are_refused() -> None:
     for other in (ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()):
         with pytest.raises(TrustRejected, match="P-384"):
             PublicKey(other.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def test_a_digest_is_signed_as_its_message_is() -> None:
+    key = PrivateKey.generate()
+    sha384 = hashlib.sha384(b"it").digest()
+    assert key.public.verifies(key.sign_digest(sha384), b"it")
+    assert key.public.verifies_digest(key.sign(b"it"), sha384)
+    assert not key.public.verifies_digest(key.sign(b"other"), sha384)
+    outside = load_der_public_key(key.public.der)
+    assert isinstance(outside, ec.EllipticCurvePublicKey)
+    outside.verify(key.sign(b"it"), b"it", ec.ECDSA(hashes.SHA384()))
