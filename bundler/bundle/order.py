@@ -9,12 +9,12 @@ from bundler.bundle.trustfolder import TrustFolder, statement_sha256
 from custody.atomic import write_whole
 from custody.errors import InputInvalid, TargetRefused, TrustRejected
 from custody.trust.envelope import Envelope
-from custody.trust.keys import PrivateKey
+from custody.trust.keys import Signer
 from custody.trust.policy import ORDER_LIMIT_BYTES, ORDER_TYPE, Order
 
 
 def sign_order(
-    trust: Path, bundle: Path, accepted: tuple[int, int], reason: str, out: Path, key: PrivateKey
+    trust: Path, bundle: Path, accepted: tuple[int, int], reason: str, out: Path, key: Signer
 ) -> tuple[str, str]:
     """Write an order, or add a signature to one with the same content.
 

@@ -17,7 +17,7 @@ from custody.errors import AirgapError, BundleMalformed
 from custody.trust import canonical
 from custody.trust import statement as statements
 from custody.trust.envelope import Envelope
-from custody.trust.keys import PrivateKey
+from custody.trust.keys import Signer
 from custody.trust.root import fingerprint
 from custody.trust.verify import Source, VerifiedBundle
 
@@ -59,7 +59,7 @@ class Receipt:
         content = {**vars(self), "builders": list(self.builders), "approvers": list(self.approvers)}
         return canonical.dump({"_type": "airgap-receipt", "schema_version": 1, **content})
 
-    def signed_by(self, key: PrivateKey) -> bytes:
+    def signed_by(self, key: Signer) -> bytes:
         """A DSSE envelope with one signature."""
         return Envelope(PAYLOAD_TYPE, self.payload(), {}).signed_by(key).dump()
 

@@ -18,7 +18,7 @@ from custody.trust import revocations as lists
 from custody.trust import root as roots
 from custody.trust.chain import Carried, Trust, believe
 from custody.trust.envelope import Envelope
-from custody.trust.keys import PrivateKey
+from custody.trust.keys import Signer
 from custody.trust.revocations import Revocations
 from custody.trust.root import LIMIT_BYTES, Person, Root, fingerprint
 
@@ -140,7 +140,7 @@ class TrustFolder:
             write_whole(path, Envelope(lists.PAYLOAD_TYPE, new.payload(), {}).dump())
         return path
 
-    def sign(self, key: PrivateKey) -> tuple[str, list[str]]:
+    def sign(self, key: Signer) -> tuple[str, list[str]]:
         """Sign the newest root and the list, each if the key has a say in it and has not signed yet.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Seal staging into a bundle: leaves, facts, list, Statement; then one rename.
+"""Seal staging into a bundle: leaves, facts, SBOM, list, Statement; then one rename.
 
 Until the rename there is no bundle, only staging. Nothing here depends on the clock, the user or the folder:
 the same payload and lock give the same bytes.
@@ -21,6 +21,8 @@ from custody.trust.verify import leaf_path
 
 #: Where a bundle carries its lock, below `sealed/`.
 LOCK_NAME = "lock.json"
+#: Where a bundle carries its SBOM, below `sealed/`.
+SBOM_NAME = f"{statements.SBOM_FOLDER}bundle.cdx.json"
 
 
 def seal(
@@ -29,7 +31,7 @@ def seal(
     """Turn staging into a bundle.
 
     Args:
-        staging: holds `sealed/data/` and perhaps `sealed/upstream/`; consumed.
+        staging: holds `sealed/data/` and the provenance of what was built in `sealed/sbom/`; consumed.
         expected: sha256 by path of what the lock names; the bytes are compared as they are sealed.
         destination: the bundle's folder; must not exist; on the same file system.
 
@@ -40,6 +42,8 @@ def seal(
         DigestMismatch: a locked file is missing or differs.
         BundleMalformed: staging holds something that a bundle may not (a link, a forbidden name).
     """
+    from bundler.bundle.sbom import make_sbom  # builders alone have its libraries
+
     sealed = staging / "sealed"
     _put(sealed / LOCK_NAME, dump_lock(lock))
     payload = _payload(sealed)
@@ -79,12 +83,13 @@ def seal(
         driver=lock.target.driver,
     )
     entries.append(_write(sealed, "facts.txt", _facts(identity, target)))
+    by_path = {path: hashed[sealed / path] for path in payload}
+    entries.append(_write(sealed, SBOM_NAME, make_sbom(lock, lock_sha256, sealed, by_path)))
     entries.sort(key=lambda entry: entry.path)
     listing = statements.sums(entries)
     _put(sealed / statements.SUMS_NAME, listing)
-    statement = statements.make(
-        Predicate(bundle=identity, target=target, files=tuple(entries)), hash_bytes(listing).sha256
-    )
+    predicate = Predicate(bundle=identity, target=target, sbom=statements.documents(entries), files=tuple(entries))
+    statement = statements.make(predicate, hash_bytes(listing).sha256)
     (staging / "carrier").mkdir(exist_ok=True)
     _put(staging / "carrier" / "statement.json", statement.dump())
     _settle(staging)
@@ -99,7 +104,7 @@ def _payload(sealed: Path) -> list[str]:
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise BundleMalformed(f"{name}: neither a file nor a folder", "only regular files go into a bundle")
         # What an interrupted seal left is made again.
-        if name in ("facts.txt", statements.SUMS_NAME) or name.startswith("leaves/"):
+        if name in ("facts.txt", SBOM_NAME, statements.SUMS_NAME) or name.startswith("leaves/"):
             continue
         if path.is_file():
             paths.append(name)

@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundler.cli.key import key_options, opened
 from custody.errors import AirgapError, InputInvalid, OperatorMistake, TrustRejected
 from custody.lock import alone
 from custody.report import show_json
-from custody.secret import ask_passphrase, passphrase_option
 
 if TYPE_CHECKING:
     from custody.trust.root import Person, Root
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 _PERSON = "NAME:ROLE[,ROLE]:PUBLIC-KEY-FILE"
-_KEY = click.option(
-    "--key", type=click.Path(path_type=Path, dir_okay=False), required=True, help="NAME.key of the person who signs."
-)
 
 
 @click.group()
@@ -112,19 +109,17 @@ def revoke(folder: Path, keys: tuple[str, ...], bundles: tuple[Path, ...], reaso
 
 @command.command("sign")
 @_FOLDER
-@_KEY
-@passphrase_option("the key's passphrase")
-def sign(folder: Path, key: Path, passphrase_file: Path | None) -> None:
+@key_options()
+def sign(folder: Path, key: str, module: Path | None, passphrase_file: Path | None) -> None:
     """Sign what is new in FOLDER, the newest root and the revocations, as one of the root persons.
 
     \b
     Example: airgap trust sign trust --key alice.key
     """
-    from bundler.bundle.sign import load_key
     from bundler.bundle.trustfolder import TrustFolder
 
-    passphrase = ask_passphrase(passphrase_file, f"Passphrase for {key}")
-    person, signed = TrustFolder(folder).sign(load_key(key, passphrase.encode()))
+    with opened(key, module, passphrase_file) as signer:
+        person, signed = TrustFolder(folder).sign(signer)
     for name in signed:
         click.echo(f"{folder}/{name}: signed by {person}")
     if not signed:
@@ -187,11 +182,10 @@ def show(folder: Path, as_json: bool) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The order; signed again, it grows."
 )
-@_KEY
-@passphrase_option("the key's passphrase")
+@key_options()
 def order(
-    folder: Path, bundle: Path, from_version: int, from_epoch: int, reason: str, out: Path, key: Path,
-    passphrase_file: Path | None,
+    folder: Path, bundle: Path, from_version: int, from_epoch: int, reason: str, out: Path, key: str,
+    module: Path | None, passphrase_file: Path | None,
 ) -> None:  # fmt: skip
     """Order a downgrade to BUNDLE, as one person of role recovery; the others repeat it with the same --out.
 
@@ -200,11 +194,9 @@ def order(
                  --out back-to-3.order --key carol.key
     """
     from bundler.bundle.order import sign_order
-    from bundler.bundle.sign import load_key
 
-    passphrase = ask_passphrase(passphrase_file, f"Passphrase for {key}")
-    private = load_key(key, passphrase.encode())
-    person, digest = sign_order(folder, bundle, (from_version, from_epoch), reason, out, private)
+    with opened(key, module, passphrase_file) as signer:
+        person, digest = sign_order(folder, bundle, (from_version, from_epoch), reason, out, signer)
     click.echo(f"order:  {out}, signed by {person}\ndigest: {digest}")
 
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bundler.cli.key import key_options, opened
+from bundler.cli.upstream import as_content, check, require_none_refused, show, upstream_options
 from custody.atomic import write_whole
 from custody.errors import InputInvalid, IntegrityFailure
 from custody.report import ConsoleReporter, show_json
-from custody.secret import ask_passphrase, passphrase_option
 
 if TYPE_CHECKING:
     from bundler.bundle.read import FolderSource
     from bundler.bundle.receipt import Receipt
     from bundler.bundle.report import Report
+    from bundler.bundle.upstream import Proof
     from bundler.install.admit import Terms
-    from custody.trust.keys import PrivateKey
     from custody.trust.verify import VerifiedBundle
 
 #: A fingerprint as words; hexadecimal in groups of four has 16 groups.
@@ -47,12 +49,12 @@ WORD_COUNT = 24
     "--receipt", type=click.Path(path_type=Path, dir_okay=False),
     help="Write a receipt there, signed with --key, also of a refusal.",
 )  # fmt: skip
-@click.option("--key", type=click.Path(path_type=Path, dir_okay=False), help="With --receipt: NAME.key of who vouches.")
-@passphrase_option("the key's passphrase")
+@key_options(required=False)
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html|FILE.pdf",
     help="Write a page there for people who do not read code.",
 )  # fmt: skip
+@upstream_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
     bundle: Path,
@@ -62,9 +64,12 @@ def command(
     downgrade_order: Path | None,
     models: Path | None,
     receipt: Path | None,
-    key: Path | None,
+    key: str | None,
+    module: Path | None,
     passphrase_file: Path | None,
     report: Path | None,
+    upstream: bool,
+    keyring: Path | None,
     as_json: bool,
 ) -> None:
     """Verify BUNDLE: roots, revocations, signatures of enough persons, the list of files, every byte.
@@ -74,6 +79,7 @@ def command(
     Example: airgap verify /srv/bundles/demo-2 --as-host
     Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --report demo-1.pdf
     Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --receipt demo-1.receipt --key carol.key
+    Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --upstream
     """
     from bundler.bundle.read import FolderSource, SplitSource
     from bundler.bundle.receipt import accepted, refused
@@ -85,22 +91,23 @@ def command(
     if not as_host and fingerprint is None:
         raise click.UsageError("Missing option '--fingerprint', or '--as-host' on an appliance")
     render = None if report is None else _renderer(report)
-    signer = None if key is None else _signer(key, passphrase_file)
     pinned = None if fingerprint is None else parse_fingerprint(fingerprint)
     source = FolderSource(bundle) if models is None else SplitSource(bundle, models)
-    try:
-        terms = Terms(pinned, minimum_version, downgrade_order) if as_host else str(pinned)
-        verified = _verify(source, terms, read_models=models is None)
-    except IntegrityFailure as error:
+    with ExitStack() as stack:
+        signer = None if key is None else stack.enter_context(opened(key, module, passphrase_file))
+        try:
+            terms = Terms(pinned, minimum_version, downgrade_order) if as_host else str(pinned)
+            verified = _verify(source, terms, read_models=models is None)
+        except IntegrityFailure as error:
+            if receipt is not None and signer is not None:
+                write_whole(receipt, refused(source, pinned, error).signed_by(signer))
+            raise
+        found = accepted(verified, models_read=models is None)
         if receipt is not None and signer is not None:
-            write_whole(receipt, refused(source, pinned, error).signed_by(signer))
-        raise
-    found = accepted(verified, models_read=models is None)
-    if receipt is not None and signer is not None:
-        write_whole(receipt, found.signed_by(signer))
+            write_whole(receipt, found.signed_by(signer))
     if report is not None and render is not None:
         write_whole(report, render(make_report(verified, found, as_host=as_host)))
-    _show(verified, found, as_json=as_json)
+    _show(verified, found, check(verified, keyring) if upstream else (), as_json=as_json)
 
 
 def _verify(source: FolderSource, terms: Terms | str, *, read_models: bool) -> VerifiedBundle:
@@ -119,7 +126,7 @@ def _verify(source: FolderSource, terms: Terms | str, *, read_models: bool) -> V
     return verified
 
 
-def _show(verified: VerifiedBundle, found: Receipt, *, as_json: bool) -> None:
+def _show(verified: VerifiedBundle, found: Receipt, proofs: tuple[Proof, ...], *, as_json: bool) -> None:
     identity, entries = verified.statement.predicate.bundle, verified.entries()
     if as_json:
         content = {
@@ -130,21 +137,19 @@ def _show(verified: VerifiedBundle, found: Receipt, *, as_json: bool) -> None:
             "files": len(entries),
             "unread": found.unread,
             "size_bytes": sum(e.size_bytes for e in entries),
+            **as_content(proofs),
         }
         show_json("airgap.verify/1", content)
+        require_none_refused(proofs)
         return
     click.echo(f"bundle:    {identity.id} (channel {identity.channel}, security epoch {identity.security_epoch})")
     click.echo(f"builder:   {', '.join(verified.builders)}")
     click.echo(f"approver:  {', '.join(verified.approvers)}")
     said = "every leaf as signed" + (f" but those of {found.unread} models, not read" if found.unread else "")
     click.echo(f"files:     {len(entries)}, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB, {said}")
+    show(proofs)
+    require_none_refused(proofs)
     click.echo("verdict:   accepted")
-
-
-def _signer(key: Path, passphrase_file: Path | None) -> PrivateKey:
-    from bundler.bundle.sign import load_key
-
-    return load_key(key, ask_passphrase(passphrase_file, f"Passphrase for {key}").encode())
 
 
 def _renderer(report: Path) -> Callable[[Report], bytes]:

@@ -215,8 +215,8 @@ def _fresh(staging: Path, lock_sha256: str) -> Path:
         staging.mkdir(parents=True)
     mark.write_text(lock_sha256)
     # What is made here is made anew: half of it may be there.
-    for name in ("wheels", "ansible"):
-        shutil.rmtree(staging / "sealed" / "data" / name, ignore_errors=True)
+    for name in ("data/wheels", "data/ansible", "sbom"):
+        shutil.rmtree(staging / "sealed" / name, ignore_errors=True)
     return staging
 
 

@@ -65,7 +65,7 @@ def prepare(release: Path, models: Path, site: Site, terms: Terms, reporter: Rep
     check_contents(bundle, (e for e in bundle.entries() if not e.path.startswith(MODELS)), reporter)
     lock = read_lock(bundle)
     reporter.step("preflight")
-    findings = preflight(Case(bundle.statement, lock, site, release))
+    findings = preflight(Case(bundle.statement, lock, site, release, floor_s=state.load_state().time_floor_s))
     return Prepared(bundle, lock, site, release, tuple(findings), admitted.used_order)
 
 

@@ -30,6 +30,7 @@ class State(Strict):
     Attributes:
         root_fingerprint: of the newest believed root; `root_fingerprints`: of all of them.
         root, revocations: the newest envelopes, Base64.
+        time_floor_s: the newest time that a healthy release spoke of; a clock before it is wrong.
         used_orders: digests of downgrade orders.
     """
 
@@ -42,6 +43,7 @@ class State(Strict):
     version: Annotated[int, Field(ge=0)] = 0
     security_epoch: Annotated[int, Field(ge=0)] = 0
     release: str | None = None
+    time_floor_s: Annotated[int, Field(ge=0)] = 0
     used_orders: tuple[Digest, ...] = ()
 
     @property
@@ -78,6 +80,7 @@ class State(Strict):
                 "version": identity.version,
                 "security_epoch": identity.security_epoch,
                 "release": release,
+                "time_floor_s": max(self.time_floor_s, identity.source_date_epoch),
                 "used_orders": (*self.used_orders, *((used_order,) if used_order else ())),
             }
         )

@@ -48,7 +48,7 @@ envelope() { # file, payload type, size limit in bytes, new folder -> in it: pay
     unbase64 "$4/base64" "$4/payload" || die 13 "$1: payload: not Base64 in its one spelling" "$again"
     { printf 'DSSEv1 %s %s %s ' "${#2}" "$2" "$(wc -c <"$4/payload")"; cat "$4/payload"; } >"$4/pae"
     { tr '{' '\n' <"$1"; echo; } | sed -n 's|^"keyid":"\([0-9a-f]*\)","sig":"\([^"]*\)".*|\1 \2|p' >"$4/signatures"
-    [ -z "$(cut -d' ' -f1 "$4/signatures" | sort | uniq -d)" ] || die 13 "$1: two signatures of one key" "$again"
+    cut -d' ' -f1 "$4/signatures" | sort -cu 2>/dev/null || die 13 "$1: two signatures of one key, or not sorted by key" "$again"
     [ "$(wc -l <"$4/signatures")" -le 64 ] || die 13 "$1: more than 64 signatures" "$again"
     while read -r keyid text; do
         printf %s "$text" >"$WORK/keys/base64"
@@ -191,6 +191,9 @@ judge_statement() { # $flat -> $statement: its SHA-256
         is "carrier/sig/$keyid.sig" "$(digest "$WORK/statement/$keyid.sig")" ||
             die 12 "carrier/sig/$keyid.sig: differs from the signature in statement.dsse.json" "$again"
     done <"$WORK/statement/signatures"
+    cut -d' ' -f1 "$WORK/statement/signatures" | sed 's|.*|carrier/sig/&.sig|' >"$WORK/listed"
+    odd=$(grep '^carrier/sig/' "$WORK/files" | grep -vxFf "$WORK/listed" | head -n 1)
+    [ -z "$odd" ] || die 12 "$odd: is not in statement.dsse.json" "$again"
     [ -f carrier/statement.json ] || die 13 'carrier/statement.json: missing' "$again"
     statement=$(digest "$WORK/statement/payload")
     is carrier/statement.json "$statement" ||
@@ -207,7 +210,7 @@ judge_list() {
     bundle=$bundle',"lowest_verifier":'$text',"name":'$text',"security_epoch":'$number',"source_date_epoch":'$number
     file='"leaf_root":'$hex',"mode":"0(644|755)","path":'$text',"sha256":'$hex',"size_bytes":'$number'\}'
     target='"architecture":'$text',"distribution":'$text',"driver":(null|'$text'),"kernel":'$text',"python":'$text
-    part='("[a-z0-9_]+":(null|'$number'|'$text'),?)+\}'
+    part='"path":'$text',"sha256":'$hex'\}'
     { tr '{' '\n' <carrier/statement.json; echo; } >"$WORK/lines"
     shape=$(sed -E '
         s|^$|0|; t
@@ -231,6 +234,8 @@ judge_list() {
     part='[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*'
     ! grep -aqvE "^[0-9a-f]{64}  $part(/$part)*\$" sealed/SHA256SUMS || die 13 'sealed/SHA256SUMS: bad line' "$again"
     sed -n 's|^"leaf_root":.*,"path":"\([^"]*\)","sha256":"\([0-9a-f]*\)".*|\2  \1|p' "$WORK/lines" >"$WORK/sums"
+    sed -n 's|^"path":"\([^"]*\)","sha256":"\([0-9a-f]*\)"}.*|\2  \1|p' "$WORK/lines" >"$WORK/documents"
+    [ "$(grep '^.\{66\}sbom/' "$WORK/sums")" = "$(cat "$WORK/documents")" ] || die 13 'carrier/statement.json: sbom is not what lies in sealed/sbom' "$again"
     is "$WORK/sums" "$sums" || die 13 'sealed/SHA256SUMS: does not list the files of the Statement' "$again"
     cut -c67- sealed/SHA256SUMS >"$WORK/names"
     sort -cu "$WORK/names" 2>/dev/null || die 13 'sealed/SHA256SUMS: not sorted, or a name twice' "$again"

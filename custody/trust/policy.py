@@ -1,7 +1,7 @@
 """What a machine accepts, given what it has accepted before. Pure decisions; the caller keeps the state.
 
-Nothing here bricks a site: age warns, and what a broken release did is forgotten with it. Going back needs an order
-that names both ends, signed by the recovery role.
+Nothing here bricks a site: age is preflight's to warn of, and going back needs an order that names both ends, signed
+by the recovery role.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from custody.trust.statement import Identity
 
 ORDER_TYPE = "application/vnd.airgap.downgrade+json"
 ORDER_LIMIT_BYTES = 64 << 10
-#: Past this age a bundle's packages have had many security updates; a warning, never a refusal.
-OLD_S = 365 * 86400
 
 
 @dataclass(frozen=True)
@@ -173,18 +171,6 @@ def require_not_older(
         raise RolledBack(
             f"{identity.id}: {behind[0]}", "a downgrade needs an order of its own, signed by the recovery role"
         )
-
-
-def age_warning(identity: Identity, now_s: float, floor_s: float) -> str | None:
-    """What to say of an old bundle; a clock that runs behind does not make it young.
-
-    Args:
-        now_s, floor_s: the clock, and the newest time that something signed speaks of; seconds since 1970.
-    """
-    age_s = max(now_s, floor_s) - identity.source_date_epoch
-    if age_s <= OLD_S:
-        return None
-    return f"{identity.id}: its packages are {age_s / 86400:.0f} days old"
 
 
 def _allows(order: Order, offer: Offer, accepted: Accepted, used: tuple[str, ...]) -> bool:

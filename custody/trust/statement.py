@@ -20,6 +20,8 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PREDICATE_TYPE = "urn:airgap:bundle:v1"
 LIMIT_BYTES = 32 << 20
 SUMS_NAME = "SHA256SUMS"
+#: Where the SBOM and the provenance of what was built lie, below `sealed/`.
+SBOM_FOLDER = "sbom/"
 
 _PATH = re.compile(r"[A-Za-z0-9._+~%@=/-]{1,512}")
 
@@ -81,12 +83,19 @@ class StatementTarget(_Strict):
     driver: Text | None
 
 
+class Document(_Strict):
+    """An SBOM or a provenance, named once more for readers who look for no other file."""
+
+    path: str
+    sha256: Digest
+
+
 class Predicate(_Strict):
     """What the signers say about `SHA256SUMS`."""
 
     bundle: Identity
     target: StatementTarget
-    sbom: tuple[()] = ()
+    sbom: tuple[Document, ...] = ()
     files: tuple[Entry, ...]
 
 
@@ -118,6 +127,7 @@ class Statement(_Strict):
 def make(predicate: Predicate, sums_sha256: str) -> Statement:
     """A Statement over a finished `sealed/`."""
     check_paths(entry.path for entry in predicate.files)
+    _check_sbom(predicate, "the Statement")
     return Statement.model_validate(
         {
             "_type": STATEMENT_TYPE,
@@ -132,7 +142,8 @@ def parse(data: bytes, name: str) -> Statement:
     """Read a Statement.
 
     Raises:
-        BundleMalformed: not canonical, unknown or missing fields, a path outside the grammar, two paths alike.
+        BundleMalformed: not canonical, unknown or missing fields, a path outside the grammar, two paths alike,
+            or `sbom` differs from what `files` has below `sbom/`.
     """
     canonical.parse(data, name, LIMIT_BYTES)
     try:
@@ -145,7 +156,18 @@ def parse(data: bytes, name: str) -> Statement:
     check_paths(paths)
     if paths != sorted(paths):
         raise BundleMalformed(f"{name}: files are not sorted by path")
+    _check_sbom(statement.predicate, name)
     return statement
+
+
+def documents(files: Iterable[Entry]) -> tuple[Document, ...]:
+    """What `sbom` holds for these files, in their order."""
+    return tuple(Document(path=e.path, sha256=e.sha256) for e in files if e.path.startswith(SBOM_FOLDER))
+
+
+def _check_sbom(predicate: Predicate, name: str) -> None:
+    if predicate.sbom != documents(predicate.files):
+        raise BundleMalformed(f"{name}: sbom does not name just the files below {SBOM_FOLDER}, in order, as files does")
 
 
 def check_paths(paths: Iterable[str]) -> None:

@@ -184,6 +184,8 @@ def verify_statement(source: Source, trust: Trust) -> VerifiedBundle:
     for found in source.carrier_listing():
         if found.kind != "file" or not CARRIER.fullmatch(found.path):
             raise BundleMalformed(f"carrier/{found.path}: not a {found.kind} that may lie here", _AGAIN)
+        if found.path.startswith("sig/") and found.path[4:-4] not in envelope.signatures:
+            raise SignatureRejected(f"carrier/{found.path}: is not in statement.dsse.json", _AGAIN)
     require_readable(statement.predicate.bundle)
     offer = Offer(statement.predicate.bundle, hashlib.sha256(envelope.payload).hexdigest())
     require_not_revoked(offer, trust.revocations)

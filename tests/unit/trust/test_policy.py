@@ -27,7 +27,6 @@ from custody.trust.policy import (
     Accepted,
     Offer,
     Order,
-    age_warning,
     parse_order,
     require_not_older,
     require_not_revoked,
@@ -165,9 +164,3 @@ def test_a_bundle_names_the_lowest_verifier(wanted: str, fine: bool) -> None:
     else:
         with pytest.raises(VerifierTooOld):
             require_readable(offer(lowest_verifier=wanted).identity)
-
-
-def test_age_warns_and_a_slow_clock_hides_nothing() -> None:
-    assert age_warning(offer().identity, 300 * 86400, 0) is None
-    assert "400 days" in (age_warning(offer().identity, 400 * 86400, 0) or "")
-    assert "400 days" in (age_warning(offer().identity, 0, 400 * 86400) or "")

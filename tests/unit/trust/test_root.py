@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from custody.errors import BundleMalformed, SignatureRejected, TrustRejected
+from custody.trust import canonical
 from custody.trust.envelope import Envelope, pae
 from custody.trust.keys import PrivateKey, PublicKey
 from custody.trust.root import Person, Root
@@ -63,11 +67,54 @@ def test_threshold_of_two_is_not_met_by_one_person_with_two_keys() -> None:
         ((Person("A", ("root",), (ALICE.public,)),), "lower-case"),
         ((Person("a", ("king",), (ALICE.public,)),), "roles are some of"),
         ((Person("a", ("root", "root"), (ALICE.public,)),), "each once"),
+        ((Person("a", (), (ALICE.public,)),), "roles are some of"),
+        ((Person("a", ("root",), (ALICE.public,)), Person("a", ("root",), (BOB.public,))), "two persons have one name"),
     ],
 )
 def test_senseless_roots_are_void(persons: tuple[Person, ...], reason: str) -> None:
     with pytest.raises(TrustRejected, match=reason):
         root(*persons)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "reason"),
+    [
+        ({"root": 2}, "threshold for root is 2, and 1 persons"),
+        ({"root": 0}, "threshold for root is 0"),
+        ({"recovery": 1}, "threshold for recovery is 1, and 0 persons"),
+        ({"king": 1}, "unknown role"),
+    ],
+)
+def test_thresholds_that_nobody_can_meet_are_void(thresholds: dict[str, int], reason: str) -> None:
+    with pytest.raises(TrustRejected, match=reason):
+        root(thresholds={**THRESHOLDS, **thresholds})
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**53])
+def test_versions_count_from_one(version: int) -> None:
+    with pytest.raises(TrustRejected, match="expected 1 or more"):
+        Root(version, root().persons, THRESHOLDS)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c: c.pop("persons"), "not a root"),
+        (lambda c: c.update(version="1"), "expected an integer"),
+        (lambda c: c.update(version=True), "expected an integer"),
+        (lambda c: c["thresholds"].update(root=1.5), "expected an integer"),
+        (lambda c: c["persons"][0]["keys"][0].update(public="eA=="), "SubjectPublicKeyInfo"),
+        (lambda c: c["persons"][0]["keys"][0].update(keyid="0" * 64), "contradict"),
+        (lambda c: c["persons"].reverse(), "contradict"),
+        (lambda c: c.update(flat_sha256="0" * 64), "contradict"),
+        (lambda c: c.update(more=1), "unknown fields"),
+    ],
+)
+def test_roots_have_one_spelling(change: Callable[[dict[str, Any]], object], reason: str) -> None:
+    content = json.loads(root().payload())
+    change(content)
+    with pytest.raises(TrustRejected, match=reason):
+        Root.parse(canonical.dump(content), "root")
 
 
 def test_a_key_has_one_encoding() -> None:

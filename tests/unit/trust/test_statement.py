@@ -1,11 +1,17 @@
-"""Paths that a bundle may hold, and versions that a host accepts."""
+"""Paths that a bundle may hold, and the documents that a Statement names."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from custody.errors import BundleMalformed
+from custody.trust import canonical, statement
 from custody.trust.statement import check_paths
+from tests.bundles import sealed
 
 
 @pytest.mark.parametrize(
@@ -22,3 +28,45 @@ def test_bad_paths_are_refused(paths: list[str]) -> None:
 
 def test_good_paths_pass() -> None:
     check_paths(["data/apt/debian/pool/main/g/gcc/libc++_1%3a2~rc1+b1@x=y.deb", "data/b"])
+
+
+def _without_document(predicate: dict[str, Any]) -> None:
+    predicate["sbom"] = []
+
+
+def _of_another_digest(predicate: dict[str, Any]) -> None:
+    predicate["sbom"][0]["sha256"] = "0" * 64
+
+
+def _twice(predicate: dict[str, Any]) -> None:
+    predicate["sbom"] *= 2
+
+
+def _of_no_file(predicate: dict[str, Any]) -> None:
+    predicate["sbom"].append({"path": "sbom/other.json", "sha256": "0" * 64})
+
+
+def _elsewhere(predicate: dict[str, Any]) -> None:
+    predicate["sbom"][0]["path"] = "lock.json"
+
+
+def _with_more(predicate: dict[str, Any]) -> None:
+    predicate["sbom"][0]["size_bytes"] = 1
+
+
+@pytest.mark.parametrize("change", [_without_document, _of_another_digest, _twice, _of_no_file, _elsewhere, _with_more])
+def test_parse_refuses_a_statement_whose_sbom_is_not_that_of_its_files(tmp_path: Path, change: Any) -> None:
+    data = (sealed(tmp_path / "bundle") / "carrier/statement.json").read_bytes()
+    content = json.loads(data)
+    assert [document["path"] for document in content["predicate"]["sbom"]] == ["sbom/bundle.cdx.json"]
+    statement.parse(data, "as sealed")
+    change(content["predicate"])
+    with pytest.raises(BundleMalformed, match="sbom"):
+        statement.parse(canonical.dump(content), "changed")
+
+
+def test_a_bundle_of_the_first_days_without_sbom_is_read(tmp_path: Path) -> None:
+    content = json.loads((sealed(tmp_path / "bundle") / "carrier/statement.json").read_bytes())
+    content["predicate"]["sbom"] = []
+    content["predicate"]["files"] = [f for f in content["predicate"]["files"] if not f["path"].startswith("sbom/")]
+    assert statement.parse(canonical.dump(content), "old").predicate.sbom == ()
