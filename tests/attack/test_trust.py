@@ -290,6 +290,7 @@ SIGNATURES: list[Case] = [
     ("stranger", _signed_by(DORA, MALLORY), 12, "1 approver(s), found 0", 12),
     ("file_bit", lambda f: _put(f, f"sig/{BOB.public.keyid}.sig", b"x" * 103), 12, ".sig: differs", 12),
     ("file_missing", _remove(f"sig/{BOB.public.keyid}.sig"), 13, ".sig: No such file", 13),
+    ("file_that_the_envelope_lacks", lambda f: _put(f, f"sig/{'0' * 64}.sig", b"x"), 12, "is not in statement", 12),
     ("envelope_with_a_blank", _text(lambda x: x.replace(b'","', b'", "')), 13, "not in canonical form", 13),
     ("envelope_with_a_newline", _text(lambda x: x + b"\n"), 13, "not in canonical form", 13),
     ("envelope_with_more", _text(lambda x: x[:-1] + b',"x":1}'), 13, "not a DSSE envelope", 13),
@@ -488,17 +489,18 @@ def test_refuses_two_keys_of_one_person(folder: Path) -> None:
     require_accepted(folder, forger.fingerprint)
 
 
-_DEEP = b'"sbom":' + b"[" * 200_000 + b"]" * 200_000
+_DEEP = b'"sbom":[' + b"[" * 200_000 + b"]" * 200_000 + b","
 STATEMENTS: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("duplicate_keys", lambda x: x.replace(b'"version":1}', b'"version":1,"version":2}')),
     ("huge_number", lambda x: x.replace(b'"version":1}', b'"version":' + b"9" * 5000 + b"}")),
     ("negative_number", lambda x: x.replace(b'"version":1}', b'"version":-1}')),
     ("fraction", lambda x: x.replace(b'"version":1}', b'"version":1.5}')),
-    ("deep_nesting", lambda x: x.replace(b'"sbom":[]', _DEEP)),
-    ("blank", lambda x: x.replace(b'"sbom":[]', b'"sbom": []')),
+    ("deep_nesting", lambda x: x.replace(b'"sbom":[', _DEEP)),
+    ("blank", lambda x: x.replace(b'"sbom":[', b'"sbom": [')),
     ("trailing_newline", lambda x: x + b"\n"),
     ("two_documents", lambda x: x + x),
-    ("unknown_field", lambda x: x.replace(b'"sbom":[]', b'"sbom":[],"spare":1')),
+    ("unknown_field", lambda x: x.replace(b',"target":', b',"spare":1,"target":')),
+    ("sbom_of_another_name", lambda x: x.replace(b'{"path":"sbom/', b'{"path":"sbox/')),
     ("another_predicate", lambda x: x.replace(b"urn:airgap:bundle:v1", b"urn:airgap:bundle:v2")),
     ("another_subject", lambda x: x.replace(b'"name":"SHA256SUMS"', b'"name":"SHA512SUMS"')),
     ("two_subjects", lambda x: x[:-2] + b"," + x.split(b'"subject":[')[1][:-2] + b"]}"),
