@@ -123,6 +123,8 @@ def _signatures(change: Callable[[list[dict[str, str]]], object], name: str = DS
         content = _read(folder, name)
         change(content["signatures"])
         _put(folder, name, content)
+        for file in (folder / "carrier/sig").iterdir() if name == DSSE else ():
+            file.unlink()
         for entry in content["signatures"] if name == DSSE else ():
             data = base64.b64decode(entry["sig"].replace("*", "A") + "==", validate=False)
             (folder / f"carrier/sig/{entry['keyid']}.sig").write_bytes(data)
@@ -144,10 +146,24 @@ def _cut(entries: list[dict[str, str]]) -> None:
     entries[0]["sig"] = base64.b64encode(base64.b64decode(entries[0]["sig"])[:-4]).decode()
 
 
+def _longest_and_more(folder: Path) -> None:
+    """A byte after a signature of 104 bytes: openssl reads no more of the file than that, and would not see it."""
+    data = (folder / "carrier/statement.json").read_bytes()
+    while True:
+        envelope = Envelope(statement.PAYLOAD_TYPE, data, {}).signed_by(DORA).signed_by(BOB)
+        if len(envelope.signatures[BOB.public.keyid]) == 104:
+            break
+    longer = {**envelope.signatures, BOB.public.keyid: envelope.signatures[BOB.public.keyid] + b"x"}
+    _put(folder, DSSE, Envelope(statement.PAYLOAD_TYPE, data, longer).dump())
+    for keyid, signature in longer.items():
+        _put(folder, f"sig/{keyid}.sig", signature)
+
+
 def _under_another_id(entries: list[dict[str, str]]) -> None:
     """The one signature twice: under its key's id, and under the id of the same key compressed."""
     keep = next(entry for entry in entries if entry["keyid"] == DORA.public.keyid)
-    entries[:] = [keep, {"keyid": hashlib.sha256(_compressed(DORA.public)).hexdigest(), "sig": keep["sig"]}]
+    other = {"keyid": hashlib.sha256(_compressed(DORA.public)).hexdigest(), "sig": keep["sig"]}
+    entries[:] = sorted([keep, other], key=lambda entry: entry["keyid"])
 
 
 def _replayed(world: World) -> Callable[[Path], None]:
@@ -206,6 +222,8 @@ def _signed_by(*keys: PrivateKey) -> Callable[[Path], None]:
 def _sign_statement(folder: Path, data: bytes, keys: Iterable[PrivateKey]) -> None:
     _put(folder, "statement.json", data)
     envelope = Envelope(statement.PAYLOAD_TYPE, data, {})
+    for file in (folder / "carrier/sig").iterdir():
+        file.unlink()
     for key in keys:
         envelope = envelope.signed_by(key)
     _put(folder, DSSE, envelope.dump())
@@ -277,8 +295,7 @@ SIGNATURES: list[Case] = [
     ("truncated", _signatures(_cut), 12, "is false", 12),
     ("duplicated", _signatures(lambda x: x.append(x[0])), 13, "two signatures of key", 13),
     ("flipped", _signatures(lambda x: x[0].update(sig=_flipped(x[0]["sig"]))), 12, "is false", 12),
-    ("trailing_byte", _signatures(lambda x: x[0].update(sig=base64.b64encode(
-        base64.b64decode(x[0]["sig"]) + b"x").decode())), 12, "is false", 12),
+    ("trailing_byte", _longest_and_more, 12, "is false", 12),
     ("empty", _signatures(lambda x: x[0].update(sig="")), 12, "is false", 12),
     ("not_base64", _signatures(lambda x: x[0].update(sig="*" + x[0]["sig"][1:])), 13, "base64", 13),
     ("base64_in_another_spelling", _signatures(_other_spelling), 13, "canonical spelling", 13),
