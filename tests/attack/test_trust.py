@@ -128,6 +128,8 @@ def _signatures(change: Callable[[list[dict[str, str]]], object], name: str = DS
         for entry in content["signatures"] if name == DSSE else ():
             data = base64.b64decode(entry["sig"].replace("*", "A") + "==", validate=False)
             (folder / f"carrier/sig/{entry['keyid']}.sig").write_bytes(data)
+        if not any((folder / "carrier/sig").iterdir()):
+            (folder / "carrier/sig").rmdir()
 
     return harm
 
