@@ -147,7 +147,7 @@ CASES = [
     ("leaf_file_bit", _flip(LEAVES, 40), 11, "words.gguf.leaves", 11),
     ("leaves_swapped", _swapped_leaves, 11, "words.gguf.leaves", 11),
     ("list_bit", _flip("sealed/SHA256SUMS", 3), 11, "sealed/SHA256SUMS", 11),
-    ("root_bit", _flip("carrier/trust/1.root.json", 60), 14, "1.root.json", 14),
+    ("root_bit", _flip("carrier/trust/1.root.json", 30), 14, "1.root.json", 14),
     ("flat_root_bit", _flip("carrier/trust/1.root.flat", 60), 13, "1.root.flat", 14),
     ("truncated", _truncate, 13, "words.gguf: expected 3145732 bytes, found 1048576", 11),
     ("missing", _missing, 13, "readme.txt: missing", 13),
