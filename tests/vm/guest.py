@@ -106,7 +106,8 @@ class Guest:
         """Mount a 9p share in the guest."""
         options = "trans=virtio,version=9p2000.L,msize=524288,cache=mmap"
         options += ",ro" if self.shares[tag].readonly else ""
-        self.run(f"mkdir -p '{at}' && mount -t 9p -o {options} {tag} '{at}'")
+        # ssh may answer before udev is through with the devices, and mount does not wait for this one.
+        self.run(f"udevadm settle; modprobe 9pnet_virtio; mkdir -p '{at}' && mount -t 9p -o {options} {tag} '{at}'")
 
     def disk_path(self, serial: str, timeout_s: float = 60.0) -> str:
         """Return the guest's device path of the disk with a serial number; wait for it."""
