@@ -57,7 +57,7 @@ def put(walked: Walked, folder: Path) -> None:
 
 def refused(walked: Walked, command: str, code: int, reason: str) -> None:
     """The appliance says no, and stays what it is."""
-    looks = "readlink /opt/airgap/current; sha256sum /etc/airgap/site.yml; ls /opt/airgap/releases; nft list ruleset | wc -l"
+    looks = "readlink /opt/airgap/current; sha256sum /etc/airgap/site.yml; ls /opt/airgap/releases; nft list ruleset"
     before = walked.machine.run(looks).text
     said = walked.machine.run(command, stdin=f"{walked.walk.fingerprint}\n".encode(), timeout_s=900, check=False)
     text = said.stdout.decode(errors="replace") + said.stderr.decode(errors="replace")
