@@ -17,6 +17,7 @@ from .shell import Shell
 from .ssh import Result, Ssh, put_command
 from .testinfra_backend import HarnessBackend
 
+_LOOK_S = 20.0  # how often a guest that does not answer is asked whether it lives
 BOOT_S = 900.0  # under TCG: 40 s at best, more than six minutes seen with a load of four a core
 
 
@@ -49,13 +50,20 @@ class Guest:
     # Commands
 
     def wait_ssh(self, timeout_s: float = BOOT_S) -> float:
-        """Wait until a login works and return the seconds since QEMU started."""
-        try:
-            self.ssh.wait(timeout_s)
-        except TimeoutError as error:
-            tail = self.serial_log.read_text(errors="replace")[-2000:]
-            raise TimeoutError(f"{error}; the serial line ends:\n{tail}") from error
-        return time.monotonic() - self.started
+        """Wait until a login works and return the seconds since QEMU started.
+
+        Raises:
+            TimeoutError: When it does not in time, or as soon as the guest's kernel has panicked.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self.ssh.wait(max(1.0, min(_LOOK_S, deadline - time.monotonic())))
+                return time.monotonic() - self.started
+            except TimeoutError as error:
+                tail = self.serial_log.read_text(errors="replace")[-2000:]
+                if "Kernel panic" in tail or time.monotonic() > deadline:
+                    raise TimeoutError(f"{self.host.name}: {error}; the serial line ends:\n{tail}") from error
 
     def run(
         self, command: str, stdin: bytes | Path | None = None, timeout_s: float = 300.0, check: bool = True
