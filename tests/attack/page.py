@@ -10,11 +10,12 @@ PAGE = Path(__file__).parents[2] / "docs/reference/attacks.md"
 _INTRO = """\
 # Attacks on a bundle
 
-{count} lies about a small bundle, each told to three judges, natively and without a network: `airgap verify`,
-`start --check` and the auditor's `check` (`tests/attack/`). All of them refuse all of it; nothing is changed,
-nothing is left behind, none ends in a traceback. The numbers are [exit codes](exit-codes.md). The two scripts share a
-judgement; where they differ from `airgap verify`, each names the part of the same lie that it looks at first.
-Written by `python -m tests.attack.page`.
+{count} lies about a small bundle, each told to four judges, natively and without a network: `airgap verify`, `airgap
+install` (up to preflight, the last step before Ansible), `start --check` and the auditor's `check` (`tests/attack/`). All of them
+refuse all of it; nothing is changed or installed, nothing is left behind, none ends in a traceback. The numbers are [exit
+codes](exit-codes.md). The two scripts share a judgement; where they differ from `airgap`, each names the part of the same lie
+that it looks at first. A lie inside of a model (*payload bit*, *payload last byte*) passes the installer's first look: models
+are read once, while they are copied, and refused there (`tests/unit/install/test_stage.py`). Written by `python -m tests.attack.page`.
 
 What needs the memory of a host (older versions, another channel, forks, lists that shrink, orders used twice) is in
 `tests/unit/install/test_admit.py` and `tests/unit/trust/`; who judges first on a host, in
@@ -51,7 +52,7 @@ def render() -> str:
     found = sections()
     text = _INTRO.format(count=sum(map(len, found.values())))
     for title, cases in found.items():
-        text += f"\n## {title}: {len(cases)}\n\n| case | `airgap verify` | scripts |\n|---|---|---|\n"
+        text += f"\n## {title}: {len(cases)}\n\n| case | `airgap` | scripts |\n|---|---|---|\n"
         text += "".join(f"| {name.replace('_', ' ')} | {code} | {shell} |\n" for name, code, shell in cases)
     return text
 

@@ -1,4 +1,4 @@
-"""Lies about a bundle's files: each is refused by `airgap verify`, `start --check` and the auditor's `check`."""
+"""Lies about a bundle's files: each is refused by all judges (`tests.attack.judges`)."""
 
 from __future__ import annotations
 
@@ -126,6 +126,7 @@ def _swapped_leaves(folder: Path) -> None:
 
 
 # name of the case, harm, exit code of `airgap verify`, what its message names, exit code of the two scripts
+IN_MODELS = {"payload_bit", "payload_last_byte"}
 CASES = [
     ("payload_bit", _flip(MODEL, 2_500_000), 11, "words.gguf: leaf 2 of 4", 11),
     ("payload_last_byte", _flip(MODEL, -1), 11, "words.gguf: leaf 3 of 4", 11),
@@ -171,7 +172,7 @@ def test_refuses_harmed_files(
     if name == "device" and os.geteuid() != 0:
         pytest.skip("only root makes device nodes")
     harm(copy)
-    require_refused(copy, made.fingerprint, code, shell_code, named)
+    require_refused(copy, made.fingerprint, code, shell_code, named, in_models=name in IN_MODELS)
 
 
 def test_refuses_another_root(made: Made, tmp_path: Path) -> None:
