@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,26 +63,34 @@ def lock(version: int = 1, debs: tuple[LockedDeb, ...] = (), **header: Any) -> L
     )
 
 
-def stage(folder: Path, payload: dict[str, bytes]) -> Path:
+#: Path → contents, or a file that is moved there.
+Payload = Mapping[str, bytes | Path]
+
+
+def stage(folder: Path, payload: Payload) -> Path:
     """Write a payload to a staging folder."""
     for path, data in payload.items():
         target = folder / "sealed" / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        if isinstance(data, Path):
+            data.rename(target)
+        else:
+            target.write_bytes(data)
     return folder
 
 
 def sealed(
     folder: Path,
     version: int = 1,
-    payload: dict[str, bytes] | None = None,
+    payload: Payload | None = None,
     debs: tuple[LockedDeb, ...] = (),
     **header: Any,
 ) -> Path:
     """An unsigned bundle in `folder`; `header` is for the lock's `bundle`."""
     staging = stage(folder.with_name(folder.name + ".staging"), payload or PAYLOAD)
     made = lock(version, debs, **header)
-    expected = {path: hashlib.sha256(data).hexdigest() for path, data in (payload or PAYLOAD).items()}
+    contents = {path: data for path, data in (payload or PAYLOAD).items() if isinstance(data, bytes)}
+    expected = {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
     seal(staging, made, hashlib.sha256(dump_lock(made)).hexdigest(), expected, folder, SilentReporter())
     return folder
 
@@ -94,7 +103,7 @@ def make_trust(folder: Path, root: Root, signers: list[PrivateKey]) -> str:
     return fingerprint(root.payload())
 
 
-def make(folder: Path, payload: dict[str, bytes] | None = None, debs: tuple[LockedDeb, ...] = ()) -> Made:
+def make(folder: Path, payload: Payload | None = None, debs: tuple[LockedDeb, ...] = ()) -> Made:
     """A bundle signed by alice (builder) and bob (approver)."""
     alice, bob = PrivateKey.generate(), PrivateKey.generate()
     persons = (

@@ -15,7 +15,8 @@ install` (up to preflight, the last step before Ansible), `start --check` and th
 refuse all of it; nothing is changed or installed, nothing is left behind, none ends in a traceback. The numbers are [exit
 codes](exit-codes.md). The two scripts share a judgement; where they differ from `airgap`, each names the part of the same lie
 that it looks at first. A lie inside of a model (*payload bit*, *payload last byte*) passes the installer's first look: models
-are read once, while they are copied, and refused there (`tests/unit/install/test_stage.py`). Written by `python -m tests.attack.page`.
+are read once, while they are copied, and refused there (`tests/unit/install/test_stage.py`). A medium that shows a file
+differently the second time gets nothing in either: whatever is read is checked anew. Written by `python -m tests.attack.page`.
 
 What needs the memory of a host (older versions, another channel, forks, lists that shrink, orders used twice) is in
 `tests/unit/install/test_admit.py` and `tests/unit/trust/`; who judges first on a host, in
@@ -33,7 +34,9 @@ def sections() -> dict[str, list[tuple[str, int, int]]]:
         return [(name, code, code) for name in names]
 
     return {
-        "Files": [(case[0], case[2], case[4]) for case in test_bundle.CASES] + same(["another_root"], 14),
+        "Files": [(case[0], case[2], case[4]) for case in test_bundle.CASES]
+        + same(["another_root"], 14)
+        + same([f"last_byte_of_a_file_of_{gib}_GiB" for gib in (3, 5)], 11),
         "Signatures over the Statement": outsiders(test_trust.SIGNATURES) + same(["two_keys_of_one_person"], 12),
         "Roots": outsiders(test_trust.ROOTS),
         "Roots that are void, though signed": same([case[0] for case in test_trust.VOID], 14),

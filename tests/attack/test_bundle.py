@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from bundler.bundle.read import FolderSource
 from bundler.bundle.sign import sign_bundle
+from bundler.install.stage import copy_models
+from custody.errors import DigestMismatch
 from custody.report import SilentReporter
 from custody.trust.keys import PrivateKey
+from custody.trust.verify import read_trust, verify_bundle
 from tests.attack.judges import judge, require_accepted, require_refused
 from tests.bundles import Made, make
 
@@ -193,3 +199,46 @@ def test_sign_refuses_bytes_that_differ_from_the_statement(made: Made, copy: Pat
     with pytest.raises(Exception, match=r"words\.gguf: leaf 0") as caught:
         sign_bundle(copy, made.builder, made.trust, SilentReporter())
     assert getattr(caught.value, "exit_code", None) == 11
+
+
+class _Liar(FolderSource):
+    """A medium that shows every file as it was signed once, and another one to whoever reads it again."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._shown: set[str] = set()
+
+    def open(self, path: str) -> BinaryIO:
+        """The file, or its bytes with the last one changed."""
+        with super().open(path) as stream:
+            data = stream.read()
+        if path in self._shown and not path.startswith("leaves/"):  # verification itself reads those twice
+            data = data[:-1] + bytes([data[-1] ^ 1]) if data else b"x"
+        self._shown.add(path)
+        return io.BytesIO(data)
+
+
+def test_refuses_a_file_that_reads_differently_the_second_time(made: Made, tmp_path: Path) -> None:
+    source = _Liar(made.folder)
+    bundle = verify_bundle(source, read_trust(source, made.fingerprint), SilentReporter())
+    for path in ("facts.txt", "data/files/readme.txt", "data/files/empty"):
+        with pytest.raises(DigestMismatch, match=path):
+            bundle.read(path)
+    with pytest.raises(DigestMismatch, match=r"words\.gguf"):
+        copy_models(bundle, tmp_path / "models", SilentReporter())
+    assert not (tmp_path / "models/words.gguf").exists()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("gib", [3, 5])
+def test_refuses_the_last_byte_of_a_huge_file(tmp_path: Path, gib: int) -> None:
+    """Sizes and offsets over 2^31 and 2^32; the file is a hole, so it costs no space, but every byte is hashed."""
+    model = tmp_path / "hole.gguf"
+    with model.open("wb") as stream:
+        stream.truncate(gib << 30)
+    made = make(tmp_path / "good", {"data/files/readme.txt": b"hello\n", "data/models/hole.gguf": model})
+    with (made.folder / "sealed/data/models/hole.gguf").open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"x")
+    last = f"hole.gguf: leaf {(gib << 10) - 1} of {gib << 10}"
+    require_refused(made.folder, made.fingerprint, 11, 11, last, in_models=True)
