@@ -1,4 +1,4 @@
-"""Lies about who vouches: roots, revocations, signatures, the Statement and its list, each refused by all judges (`tests.attack.judges`).
+"""Lies about who vouches: roots, revocations, signatures, the Statement and its list; all are told to all judges.
 
 Some are told by outsiders, who hold no key. Others need signers who lie together (`Forger` signs anything): even they
 get nothing past a reader that could be read in two ways.
