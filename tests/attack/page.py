@@ -10,15 +10,15 @@ PAGE = Path(__file__).parents[2] / "docs/reference/attacks.md"
 _INTRO = """\
 # Attacks on a bundle
 
-{count} lies about a small bundle, each told to four judges, natively and without a network (`tests/attack/`): `airgap
-verify`, `airgap install` (up to preflight, the last step before Ansible), `start --check` and the auditor's `check`. All of
-them refuse all of it; nothing is changed or installed, nothing is left behind, none ends in a traceback. The numbers are
-[exit codes](exit-codes.md). The two scripts share a judgement; where they differ from `airgap`, each names the part of
-the same lie that it looks at first. Written by `python -m tests.attack.page`.
+{count} lies about a small bundle, each told to four judges, natively and without a network (`tests/attack/`):
+`airgap verify`, `airgap install` (up to preflight, the last step before Ansible), `start --check` and the auditor's
+`check`. All of them refuse all of it; nothing is changed or installed, nothing is left behind, none ends in a
+traceback. The numbers are [exit codes](exit-codes.md). The two scripts share a judgement; where they differ from
+`airgap`, each names the part of the same lie that it looks at first. Written by `python -m tests.attack.page`.
 
-A lie inside of a model (*payload bit*, *last byte*) passes the installer's first look: models are read once, while they are
-copied, and refused there (`tests/unit/install/test_stage.py`). A medium that shows a file differently the second time gets
-nothing in either: whatever is read is checked anew.
+A lie inside of a model (*payload bit*, *last byte*) passes the installer's first look: models are read once, while
+they are copied, and refused there (`tests/unit/install/test_stage.py`). A medium that shows a file differently the
+second time gets nothing in either: whatever is read is checked anew.
 
 What needs the memory of a host (older versions, another channel, forks, lists that shrink, orders used twice) is in
 `tests/unit/install/test_admit.py` and `tests/unit/trust/`; who judges first on a host, in
