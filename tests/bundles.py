@@ -13,8 +13,9 @@ from bundler.bundle.trustfolder import TrustFolder
 from bundler.bundle.write import seal
 from bundler.manifest.lock import Lock, LockedDeb, dump_lock
 from custody.report import SilentReporter
-from custody.trust.keys import PrivateKey
-from custody.trust.root import Person, Root, fingerprint
+from custody.trust.keys import PrivateKey, PublicKey
+from custody.trust.profile import PROFILES
+from custody.trust.root import Person, Root
 
 #: Three leaves and a bit, so that a leaf file with several leaves is there.
 MODEL = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(3 << 15)) + b"tail"
@@ -28,13 +29,19 @@ PAYLOAD = {
 
 @dataclass(frozen=True)
 class Made:
-    """A signed bundle and what its makers hold."""
+    """A signed bundle and what its makers hold.
+
+    Attributes:
+        builder, approver: of P-384; `..._more` those of other schemes.
+    """
 
     folder: Path
     trust: Path
     fingerprint: str
     builder: PrivateKey
     approver: PrivateKey
+    builder_more: tuple[PrivateKey, ...] = ()
+    approver_more: tuple[PrivateKey, ...] = ()
 
 
 def lock(version: int = 1, debs: tuple[LockedDeb, ...] = (), **header: Any) -> Lock:
@@ -100,20 +107,30 @@ def make_trust(folder: Path, root: Root, signers: list[PrivateKey]) -> str:
     TrustFolder(folder).add_root(root)
     for key in signers:
         TrustFolder(folder).sign(key)
-    return fingerprint(root.payload())
+    return root.fingerprint
 
 
-def make(folder: Path, payload: Payload | None = None, debs: tuple[LockedDeb, ...] = ()) -> Made:
+def keys(profile: str) -> tuple[PrivateKey, ...]:
+    """New keys of one person, one of each scheme, P-384 first."""
+    return tuple(map(PrivateKey.generate, sorted(PROFILES[profile].schemes)))
+
+
+def publics(profile: str) -> tuple[PublicKey, ...]:
+    """The other halves of such keys."""
+    return tuple(key.public for key in keys(profile))
+
+
+def make(folder: Path, payload: Payload | None = None, debs: tuple[LockedDeb, ...] = (), profile: str = "p384") -> Made:
     """A bundle signed by alice (builder) and bob (approver)."""
-    alice, bob = PrivateKey.generate(), PrivateKey.generate()
+    alice, bob = keys(profile), keys(profile)
     persons = (
-        Person("alice", ("root", "builder"), (alice.public,)),
-        Person("bob", ("root", "approver"), (bob.public,)),
+        Person("alice", ("root", "builder"), tuple(key.public for key in alice)),
+        Person("bob", ("root", "approver"), tuple(key.public for key in bob)),
     )
-    root = Root(1, persons, {"root": 2, "builder": 1, "approver": 1})
+    root = Root(1, persons, {"root": 2, "builder": 1, "approver": 1}, PROFILES[profile])
     trust = folder / "trust"
-    pinned = make_trust(trust, root, [alice, bob])
-    bundle = sealed(folder / "bundle", payload=payload, debs=debs)
-    for key in (alice, bob):
+    pinned = make_trust(trust, root, [*alice, *bob])
+    bundle = sealed(folder / "bundle", payload=payload, debs=debs, digest=PROFILES[profile].algorithm)
+    for key in (*alice, *bob):
         sign_bundle(bundle, key, trust, SilentReporter())
-    return Made(bundle, trust, pinned, alice, bob)
+    return Made(bundle, trust, pinned, alice[0], bob[0], alice[1:], bob[1:])

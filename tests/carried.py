@@ -27,4 +27,4 @@ def lay_down(bundle: Path, fingerprint: str, folder: Path) -> tuple[Path, str]:
     (folder / "bootstrap/SHA256SUMS").write_bytes(partition.sums)
     for name, entry in partition.debs.items():
         shutil.copyfile(bundle / "sealed" / entry.path, folder / "bootstrap" / name)
-    return folder, partition.script_sha256
+    return folder, partition.script_digest

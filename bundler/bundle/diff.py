@@ -6,7 +6,6 @@ two are the files that the bundle's Statement names; whoever signs or installs r
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from bundler.bundle.write import LOCK_NAME, SBOM_NAME
 from bundler.manifest.lock import MAX_BYTES, Lock, load_lock, parse_lock
 from bundler.manifest.parse import unseen
 from custody.errors import BundleMalformed, DigestMismatch
+from custody.trust.profile import hexdigest
 from custody.trust.statement import Statement
 
 #: In the order in which they are shown.
@@ -157,10 +157,11 @@ def _read(place: Path, statement: Statement, path: str) -> bytes:
     """A file of a bundle, which must be the one that the Statement names."""
     with FolderSource(place).open(path) as stream:
         data = stream.read(MAX_BYTES + 1)
-    expected = {entry.path: entry.sha256 for entry in statement.predicate.files}.get(path, "none")
-    if (found := hashlib.sha256(data).hexdigest()) != expected:
+    expected = {entry.path: entry.digest for entry in statement.predicate.files}.get(path, "none")
+    if (found := hexdigest(statement.algorithm, data)) != expected:
         raise DigestMismatch(
-            f"{place}/sealed/{path}: expected sha256 {expected}, found {found}", f"airgap verify {place}"
+            f"{place}/sealed/{path}: expected {statement.algorithm} {expected}, found {found}",
+            f"airgap verify {place}",
         )
     return data
 

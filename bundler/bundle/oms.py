@@ -20,6 +20,7 @@ from custody.report import Reporter
 from custody.trust import canonical
 from custody.trust.envelope import pae
 from custody.trust.keys import PublicKey, Signer
+from custody.trust.profile import P384_SCHEME
 from custody.trust.statement import PAYLOAD_TYPE, STATEMENT_TYPE, Entry
 from custody.trust.verify import VerifiedBundle, check_contents
 
@@ -39,9 +40,11 @@ def sign_models(bundle: VerifiedBundle, key: Signer, out: Path, reporter: Report
 
     Raises:
         DigestMismatch: a model is not what was signed.
-        InputInvalid: no models.
+        InputInvalid: no models, or a key of a scheme that the format has not.
         TargetRefused: a signature lies there already.
     """
+    if key.public.scheme != P384_SCHEME:
+        raise InputInvalid(f"{key.public.scheme}: OMS signatures are made with P-384", "name another key")
     entries = bundle.entries(_BELOW)
     if not entries:
         raise InputInvalid(f"{bundle.source.name}: holds no models", "name a bundle with models")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bundler.bundle.read import unsigned_statement
-from bundler.bundle.trustfolder import TrustFolder, statement_sha256
+from bundler.bundle.trustfolder import TrustFolder, statement_digest
 from custody.atomic import write_whole
 from custody.errors import InputInvalid, TargetRefused, TrustRejected
 from custody.trust.envelope import Envelope
@@ -38,7 +38,7 @@ def sign_order(
         raise InputInvalid(f"{identity.id}: is not older than version {accepted[0]}", "it needs no order")
     if not reason.isascii() or not reason.isprintable() or not 1 <= len(reason) <= 256:
         raise InputInvalid("--reason: expected 1 to 256 printable ASCII characters", "airgap trust order --help")
-    order = Order(identity.channel, *accepted, identity.version, statement_sha256(bundle), reason)
+    order = Order(identity.channel, *accepted, identity.version, statement_digest(bundle), reason)
     envelope = Envelope(ORDER_TYPE, order.payload(), {})
     if out.exists():
         with out.open("rb") as stream:

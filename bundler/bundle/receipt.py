@@ -5,7 +5,6 @@ It says nothing that the bundle does not show to anybody with the same root; it 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from custody.trust import canonical
 from custody.trust import statement as statements
 from custody.trust.envelope import Envelope
 from custody.trust.keys import Signer
-from custody.trust.root import fingerprint
+from custody.trust.profile import algorithm_of, hexdigest
 from custody.trust.verify import Source, VerifiedBundle
 
 PAYLOAD_TYPE = "application/vnd.airgap.receipt+json"
@@ -30,7 +29,7 @@ class Receipt:
 
     Attributes:
         exit_code, reason: of a refusal; 0 and empty else.
-        statement_sha256: of the Statement as it was found, whoever signed it.
+        statement_digest: of the Statement as it was found, whoever signed it.
         root_fingerprint: of the newest believed root; when refused, the one that was asked for.
         builders, approvers: persons whose signatures counted.
         unread: number of files whose bytes were left to the installer (`--models`).
@@ -43,7 +42,7 @@ class Receipt:
     bundle: str | None
     channel: str | None
     version: int | None
-    statement_sha256: str | None
+    statement_digest: str | None
     root_fingerprint: str | None
     root_version: int | None
     revocations: int | None
@@ -74,8 +73,8 @@ def accepted(bundle: VerifiedBundle, *, models_read: bool = True) -> Receipt:
         bundle=identity.id,
         channel=identity.channel,
         version=identity.version,
-        statement_sha256=bundle.offer.statement_sha256,
-        root_fingerprint=fingerprint(trust.root.payload()),
+        statement_digest=bundle.offer.statement_digest,
+        root_fingerprint=trust.root.fingerprint,
         root_version=trust.root.version,
         revocations=trust.revocations.number,
         builders=bundle.builders,
@@ -90,7 +89,8 @@ def accepted(bundle: VerifiedBundle, *, models_read: bool = True) -> Receipt:
 def refused(source: Source, pinned: str | None, error: AirgapError) -> Receipt:
     """The receipt of a bundle that was refused."""
     try:
-        found = hashlib.sha256(source.carrier("statement.json", statements.LIMIT_BYTES)).hexdigest()
+        algorithm = "sha256" if pinned is None else algorithm_of(pinned)
+        found = hexdigest(algorithm, source.carrier("statement.json", statements.LIMIT_BYTES))
     except BundleMalformed:
         found = None
     return Receipt(
@@ -100,7 +100,7 @@ def refused(source: Source, pinned: str | None, error: AirgapError) -> Receipt:
         bundle=None,
         channel=None,
         version=None,
-        statement_sha256=found,
+        statement_digest=found,
         root_fingerprint=pinned,
         root_version=None,
         revocations=None,

@@ -2,7 +2,7 @@
 
 A request comes in one of two forms. *Whole*: it carries the Statement and the lock, so that the machine in the other
 room counts and hashes them itself. *By digest*: it carries what they came to, all of it said by the machine that wrote
-it; then nothing is signed before somebody gives the request's own SHA-256 as a second machine found it, from its own
+it; then nothing is signed before somebody gives the request's own digest as a second machine found it, from its own
 copy of the bundle. The same bundle gives the same request, byte for byte. Formats: `docs/design/trust.md`.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,17 +27,17 @@ from custody.trust import canonical
 from custody.trust import statement as statements
 from custody.trust.envelope import pae
 from custody.trust.keys import DigestSigner, PublicKey, digest
-from custody.trust.statement import Digest, Statement
+from custody.trust.profile import hexdigest
+from custody.trust.statement import Sha256, Sha384, Statement
 from custody.trust.verify import verify_unsigned
 
 #: A Statement of 32 MiB and a lock; as long as an envelope may be.
 LIMIT_BYTES = 64 << 20
-SIGNATURE_LIMIT_BYTES = 4 << 10
+SIGNATURE_LIMIT_BYTES = 8 << 10
 #: Statement and lock travel with the request when neither is larger: about 550 payload files.
 SMALL_BYTES = 256 << 10
 
 _AGAIN = "make it anew with: airgap sign BUNDLE --export FILE --trust FOLDER"
-Sha384 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
 
 
 class _Strict(BaseModel):
@@ -56,7 +55,7 @@ class Request(_Strict):
     schema_version: Literal[1]
     payload_type: Literal["application/vnd.in-toto+json"]
     pae_sha384: Sha384
-    statement_sha256: Digest
+    statement_digest: Sha256 | Sha384
     summary: Summary
     signed_by: tuple[Plain, ...]
     difference: Difference | None
@@ -69,13 +68,13 @@ class Request(_Strict):
 
 
 class Signature(_Strict):
-    """What comes back; `sig` is base64 of DER."""
+    """What comes back; `sig` is base64 of the signature."""
 
     type_: Annotated[Literal["airgap-signature"], Field(alias="_type")]
     schema_version: Literal[1]
-    keyid: Digest
+    keyid: Sha256
     pae_sha384: Sha384
-    sig: Annotated[str, StringConstraints(max_length=256)]
+    sig: Annotated[str, StringConstraints(max_length=6200)]
 
     def dump(self) -> bytes:
         """Canonical bytes."""
@@ -88,30 +87,30 @@ class Opened:
 
     Attributes:
         statement: None in a request by digest.
-        sha256: of the request's bytes; what is read aloud.
+        digest: of the request's bytes, with the bundle's algorithm; what is read aloud.
     """
 
     request: Request
     statement: Statement | None
-    sha256: str
+    digest: str
 
-    def require(self, expected_sha256: str | None) -> None:
+    def require(self, expected: str | None) -> None:
         """Refuse another request than the one that a second machine wrote.
 
         Args:
-            expected_sha256: what that machine printed; without it a request by digest is refused too.
+            expected: the digest that this machine printed; without it a request by digest is refused too.
 
         Raises:
             DigestMismatch: it is another request.
             InputInvalid: nothing to compare a request by digest with.
         """
-        if expected_sha256 is None and self.statement is None:
+        if expected is None and self.statement is None:
             raise InputInvalid(
-                "the request carries no Statement: expected its SHA-256 from a second machine, found none",
-                "export it there too, from that machine's own copy of the bundle; then --request-sha256 HEX",
+                "the request carries no Statement: expected its digest from a second machine, found none",
+                "export it there too, from that machine's own copy of the bundle; then --request-digest HEX",
             )
-        if expected_sha256 not in (None, self.sha256):
-            raise DigestMismatch(f"request: expected sha256 {expected_sha256}, found {self.sha256}", "do not sign it")
+        if expected not in (None, self.digest):
+            raise DigestMismatch(f"request: expected the digest {expected}, found {self.digest}", "do not sign it")
 
     def lines(self, base: Base | None) -> list[str]:
         """For people: what is asked for, then what of it this machine has not seen for itself.
@@ -124,7 +123,7 @@ class Opened:
             if self.statement is None:
                 raise InputInvalid("--base: the request holds no Statement to compare", "export it with --whole")
             difference = base.against(self.statement)
-        shown = lines(self.request.summary, self.request.statement_sha256, self.request.signed_by, difference)
+        shown = lines(self.request.summary, self.request.statement_digest, self.request.signed_by, difference)
         shown.append(f"to sign:   sha384 {self.request.pae_sha384}")
         if self.statement is None:
             return [*shown, "on trust:  every line above; the request carries no Statement"]
@@ -156,7 +155,7 @@ def export_request(
             "schema_version": 1,
             "payload_type": statements.PAYLOAD_TYPE,
             "pae_sha384": shown.pae_sha384,
-            "statement_sha256": shown.statement_sha256,
+            "statement_digest": shown.statement_digest,
             "summary": shown.summary,
             "signed_by": shown.signed_by,
             "difference": shown.difference,
@@ -177,32 +176,39 @@ def open_request(data: bytes, name: str) -> Opened:
         DigestMismatch: its digests are not those of the Statement or lock in it.
     """
     request: Request = _parse(Request, data, name, LIMIT_BYTES, "a signing request")
-    sha256 = hashlib.sha256(data).hexdigest()
+    number = hexdigest(request.summary.bundle.digest, data)
     if (request.statement is None) != (request.lock is None):
         raise BundleMalformed(f"{name}: expected Statement and lock, or neither", _AGAIN)
     if request.statement is None or request.lock is None:
-        return Opened(request, None, sha256)
+        return Opened(request, None, number)
     payload = request.statement.encode()
+    statement = statements.parse(payload, f"{name}: statement")
     for what, expected, found in (
         ("pae_sha384", request.pae_sha384, digest(pae(request.payload_type, payload)).hex()),
-        ("statement_sha256", request.statement_sha256, hashlib.sha256(payload).hexdigest()),
+        ("statement_digest", request.statement_digest, hexdigest(statement.algorithm, payload)),
     ):
         if expected != found:
             raise DigestMismatch(f"{name}: {what}: expected {expected}, found {found}", _AGAIN)
-    statement = statements.parse(payload, f"{name}: statement")
     if summarize(statement, request.lock.encode()) != request.summary:
         raise BundleMalformed(f"{name}: summary: is not that of the Statement in it", _AGAIN)
-    return Opened(request, statement, sha256)
+    return Opened(request, statement, number)
 
 
-def sign_request(opened: Opened, key: DigestSigner, expected_sha256: str | None) -> Signature:
+def sign_request(opened: Opened, key: DigestSigner, expected: str | None) -> Signature:
     """Sign what a request asks for.
 
     Args:
-        expected_sha256: see `Opened.require`, which it goes through.
+        expected: see `Opened.require`, which it goes through.
+
+    Raises:
+        SecretRefused: the request is by digest, and the key signs none.
     """
-    opened.require(expected_sha256)
-    signed = key.sign_digest(bytes.fromhex(opened.request.pae_sha384))
+    opened.require(expected)
+    request = opened.request
+    if request.statement is not None:
+        signed = key.sign(pae(request.payload_type, request.statement.encode()))
+    else:
+        signed = key.sign_digest(bytes.fromhex(request.pae_sha384))
     return Signature.model_validate(
         {
             "_type": "airgap-signature",

@@ -115,7 +115,7 @@ def _component(path: str, item: _Item | None, lock: Lock, sealed: Path, hashed: 
         type=ComponentType.FILE,
         name=path.removeprefix(_PAYLOAD),
         bom_ref=path,
-        hashes=_hashes(hashed[path].sha256),
+        hashes=_hashes(hashed[path].sha256, hashed[path].sha384),
         properties=_properties(path=path, size_bytes=hashed[path].size_bytes),
     )
     match item:
@@ -167,7 +167,7 @@ def _say_how_built(made: Component, path: str, source: LockedSource, hashed: Map
                 type=ExternalReferenceType.ATTESTATION,
                 url=XsUri(str(PurePosixPath(provenance).relative_to("sbom"))),
                 comment="SLSA provenance v1",
-                hashes=_hashes(hashed[provenance].sha256),
+                hashes=_hashes(hashed[provenance].sha256, hashed[provenance].sha384),
             )
         )
 
@@ -206,8 +206,9 @@ def _origin(address: str) -> list[ExternalReference]:
     return [ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(address))]
 
 
-def _hashes(sha256: str) -> list[HashType]:
-    return [HashType(alg=HashAlgorithm.SHA_256, content=sha256)]
+def _hashes(sha256: str, sha384: str | None = None) -> list[HashType]:
+    found = [HashType(alg=HashAlgorithm.SHA_256, content=sha256)]
+    return [*found, HashType(alg=HashAlgorithm.SHA_384, content=sha384)] if sha384 else found
 
 
 def _properties(**facts: object) -> list[Property]:

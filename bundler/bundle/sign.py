@@ -6,7 +6,6 @@ Statement, and the Statement that is signed is the one that was shown.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from custody.trust import statement as statements
 from custody.trust.chain import Trust
 from custody.trust.envelope import LIMIT_BYTES, Envelope, pae
 from custody.trust.keys import Signer, digest
+from custody.trust.profile import hexdigest
 from custody.trust.root import Person, Root
 from custody.trust.statement import Statement
 from custody.trust.verify import verify_unsigned
@@ -53,13 +53,13 @@ class Shown:
         return digest(pae(self.envelope.payload_type, self.envelope.payload)).hex()
 
     @property
-    def statement_sha256(self) -> str:
+    def statement_digest(self) -> str:
         """As `airgap build` prints it."""
-        return hashlib.sha256(self.envelope.payload).hexdigest()
+        return hexdigest(self.statement.algorithm, self.envelope.payload)
 
     def lines(self) -> list[str]:
         """For people."""
-        return lines(self.summary, self.statement_sha256, self.signed_by, self.difference)
+        return lines(self.summary, self.statement_digest, self.signed_by, self.difference)
 
 
 def sign_bundle(
@@ -136,12 +136,12 @@ class Base:
     """An older bundle to compare with, and who of a root has signed it."""
 
     statement: Statement
-    sha256: str
+    digest: str
     signed_by: tuple[str, ...]
 
     def against(self, new: Statement) -> Difference:
         """What is new, changed and gone in `new`."""
-        return compare(self.statement, self.sha256, self.signed_by, new)
+        return compare(self.statement, self.digest, self.signed_by, new)
 
 
 def read_base(path: Path, root: Root | None) -> Base:
@@ -164,7 +164,7 @@ def read_base(path: Path, root: Root | None) -> Base:
         raise InputInvalid(f"{path}: not over a Statement", "name a bundle, or its carrier/statement.dsse.json")
     signed_by = signers_of(envelope, root, str(path)) if root is not None else _UNCHECKED
     statement = statements.parse(envelope.payload, str(path))
-    return Base(statement, hashlib.sha256(envelope.payload).hexdigest(), signed_by)
+    return Base(statement, hexdigest(statement.algorithm, envelope.payload), signed_by)
 
 
 def _write(folder: Path, signed: Envelope, keyid: str, trust: Path) -> None:

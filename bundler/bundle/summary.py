@@ -6,7 +6,6 @@ these two can count again. Lines for people hold printable ASCII alone: nothing 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +15,9 @@ from bundler.bundle.write import LOCK_NAME
 from bundler.manifest.lock import parse_lock
 from custody.errors import DigestMismatch
 from custody.trust.envelope import Envelope
+from custody.trust.profile import hexdigest
 from custody.trust.root import Root
-from custody.trust.statement import Count, Entry, Identity, Statement, StatementTarget
+from custody.trust.statement import Count, Entry, Identity, Sha256, Sha384, Statement, StatementTarget
 
 #: Kinds of files, by where they lie; what lies elsewhere is of the bundle itself (lock, leaves, lists).
 _KINDS = {
@@ -83,7 +83,7 @@ class Difference(_Strict):
     """
 
     base: Plain
-    base_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    base_digest: Sha256 | Sha384
     signed_by: tuple[Plain, ...]
     new: Group
     changed: Group
@@ -101,10 +101,11 @@ def summarize(statement: Statement, lock_data: bytes) -> Summary:
         InputInvalid: it is, and yet no lock.
     """
     files = {entry.path: entry for entry in statement.predicate.files}
-    found = hashlib.sha256(lock_data).hexdigest()
-    if LOCK_NAME not in files or files[LOCK_NAME].sha256 != found:
-        expected = files[LOCK_NAME].sha256 if LOCK_NAME in files else "no lock"
-        raise DigestMismatch(f"sealed/{LOCK_NAME}: expected sha256 {expected}, found {found}", "do not sign it")
+    found = hexdigest(statement.algorithm, lock_data)
+    expected = files[LOCK_NAME].digest if LOCK_NAME in files else "no lock"
+    if expected != found:
+        what = f"sealed/{LOCK_NAME}: expected {statement.algorithm}"
+        raise DigestMismatch(f"{what} {expected}, found {found}", "do not sign it")
     counts = {kind: [0, 0] for kind in (*_KINDS.values(), _OTHER)}
     for entry in files.values():
         count = counts[next((kind for below, kind in _KINDS.items() if entry.path.startswith(below)), _OTHER)]
@@ -150,13 +151,13 @@ def signers_of(envelope: Envelope, root: Root, name: str) -> tuple[str, ...]:
     return (*told, *(f"key {keyid[:16]} of nobody in this root" for keyid in sorted(set(envelope.signatures) - known)))
 
 
-def compare(old: Statement, old_sha256: str, signed_by: tuple[str, ...], new: Statement) -> Difference:
+def compare(old: Statement, old_digest: str, signed_by: tuple[str, ...], new: Statement) -> Difference:
     """File by file; leaves and lists follow from the files and are left out."""
     before, after = _compared(old), _compared(new)
     changed = [e for path, e in after.items() if path in before and before[path] != e]
     return Difference(
         base=old.predicate.bundle.id,
-        base_sha256=old_sha256,
+        base_digest=old_digest,
         signed_by=signed_by,
         new=_group([e for path, e in after.items() if path not in before]),
         changed=_group(changed),
@@ -174,7 +175,7 @@ def _group(entries: list[Entry]) -> Group:
 
 
 def lines(
-    summary: Summary, statement_sha256: str, signed_by: tuple[str, ...], difference: Difference | None
+    summary: Summary, statement_digest: str, signed_by: tuple[str, ...], difference: Difference | None
 ) -> list[str]:
     """The same for people, a line each."""
     bundle, target = summary.bundle, summary.target
@@ -185,7 +186,7 @@ def lines(
         f" {target.python}, driver {target.driver or 'none'}",
         f"needs:     airgap {bundle.lowest_verifier} or newer, revocations {bundle.lowest_revocation} or newer",
         f"lock:      sha256 {bundle.lock_sha256}",
-        f"statement: sha256 {statement_sha256}",
+        f"statement: {bundle.digest} {statement_digest}",
     ]
     shown += [f"contents:  {k.files:6} {k.kind}, {_size(k.size_bytes)}" for k in summary.kinds if k.files]
     for m in summary.models:
@@ -199,7 +200,7 @@ def lines(
 
 def _difference_lines(difference: Difference) -> list[str]:
     signed = ", ".join(difference.signed_by) or "nobody"
-    shown = [f"base:      {difference.base}, Statement {difference.base_sha256[:16]}, signed by {signed}"]
+    shown = [f"base:      {difference.base}, Statement {difference.base_digest[:16]}, signed by {signed}"]
     for word in ("new", "changed", "gone"):
         group: Group = getattr(difference, word)
         shown.append(f"{word + ':':10} {group.files:6} files, {_size(group.size_bytes)}")

@@ -6,11 +6,11 @@ Sites believe none of it but for a fingerprint that came another way.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
 
+from bundler.bundle.read import unsigned_statement
 from custody.atomic import write_whole
 from custody.errors import InputInvalid, TargetRefused, TrustRejected
 from custody.lock import alone
@@ -19,8 +19,9 @@ from custody.trust import root as roots
 from custody.trust.chain import Carried, Trust, believe
 from custody.trust.envelope import Envelope
 from custody.trust.keys import Signer
+from custody.trust.profile import PROFILES, hexdigest
 from custody.trust.revocations import Revocations
-from custody.trust.root import LIMIT_BYTES, Person, Root, fingerprint
+from custody.trust.root import LIMIT_BYTES, Person, Root
 
 _ROOT = re.compile(r"([1-9][0-9]{0,3})\.root\.json")
 _REVOCATIONS = "revocations.json"
@@ -52,7 +53,9 @@ class TrustFolder:
             SignatureRejected: one of them still lacks signatures.
         """
         carried = self.carried()
-        return believe(carried, fingerprint(_envelope(carried.roots.get(1, b""), self._folder / "1.root.json").payload))
+        path = self._folder / "1.root.json"
+        first = Root.parse(_envelope(carried.roots.get(1, b""), path).payload, str(path))
+        return believe(carried, first.fingerprint)
 
     def files(self) -> dict[str, bytes]:
         """What travels in `carrier/trust/`, by name."""
@@ -99,13 +102,16 @@ class TrustFolder:
             write_whole(path, Envelope(roots.PAYLOAD_TYPE, root.payload(), {}).dump())
         return path
 
-    def rotate(self, add: tuple[Person, ...], remove: tuple[str, ...], thresholds: dict[str, int]) -> Path:
+    def rotate(
+        self, add: tuple[Person, ...], remove: tuple[str, ...], thresholds: dict[str, int], profile: str | None = None
+    ) -> Path:
         """Write root N+1, unsigned.
 
         Args:
             add: new persons, or new roles and keys of those that there are.
             remove: names.
             thresholds: those that change.
+            profile: name of another one.
         """
         old, _ = self.newest_root()
         names = {person.name for person in old.persons}
@@ -115,14 +121,20 @@ class TrustFolder:
             )
         changed = {person.name for person in add} | set(remove)
         persons = tuple(person for person in old.persons if person.name not in changed) + add
-        new = replace(old, version=old.version + 1, persons=persons, thresholds={**old.thresholds, **thresholds})
+        new = replace(
+            old,
+            version=old.version + 1,
+            persons=persons,
+            thresholds={**old.thresholds, **thresholds},
+            profile=PROFILES[profile] if profile else old.profile,
+        )
         return self.add_root(new)
 
     def revoke(self, keys: dict[str, str], statements: dict[str, str]) -> Path:
         """Write a list with more entries than the one before, unsigned.
 
         Args:
-            keys, statements: reasons by key id and by SHA-256 of a Statement.
+            keys, statements: reasons by key id and by digest of a Statement.
         """
         path = self._folder / _REVOCATIONS
         with alone(self._folder, "another signer"):
@@ -176,9 +188,10 @@ class TrustFolder:
         return person.name, signed
 
 
-def statement_sha256(bundle: Path) -> str:
+def statement_digest(bundle: Path) -> str:
     """Digest of a bundle's Statement, for revoking it."""
-    return hashlib.sha256(_read(bundle / "carrier" / "statement.json", 64 << 20)).hexdigest()
+    statement, data = unsigned_statement(bundle)
+    return hexdigest(statement.algorithm, data)
 
 
 def _read(path: Path, limit_bytes: int = LIMIT_BYTES) -> bytes:

@@ -16,6 +16,7 @@ from bundler.manifest.lock import Lock, dump_lock
 from custody.errors import BundleMalformed, DigestMismatch
 from custody.report import Reporter
 from custody.trust import statement as statements
+from custody.trust.profile import ALGORITHMS, hexdigest
 from custody.trust.statement import Entry, Identity, Predicate, StatementTarget
 from custody.trust.verify import leaf_path
 
@@ -23,6 +24,7 @@ from custody.trust.verify import leaf_path
 LOCK_NAME = "lock.json"
 #: Where a bundle carries its SBOM, below `sealed/`.
 SBOM_NAME = f"{statements.SBOM_FOLDER}bundle.cdx.json"
+_LISTS = tuple(map(statements.sums_name, ALGORITHMS.values()))
 
 
 def seal(
@@ -36,7 +38,7 @@ def seal(
         destination: the bundle's folder; must not exist; on the same file system.
 
     Returns:
-        SHA-256 of the Statement's bytes.
+        Digest of the Statement's bytes, with the bundle's algorithm.
 
     Raises:
         DigestMismatch: a locked file is missing or differs.
@@ -44,13 +46,13 @@ def seal(
     """
     from bundler.bundle.sbom import make_sbom  # builders alone have its libraries
 
-    sealed = staging / "sealed"
+    sealed, algorithm = staging / "sealed", lock.bundle.digest
     _put(sealed / LOCK_NAME, dump_lock(lock))
     payload = _payload(sealed)
     statements.check_paths(payload)
     total = sum((sealed / path).stat().st_size for path in payload)
     with reporter.meter("seal", total) as meter:
-        hashed = hash_files([sealed / path for path in payload], meter)
+        hashed = hash_files([sealed / path for path in payload], algorithm, meter)
     for path, sha256 in expected.items():
         digest = hashed[sealed / path].sha256 if sealed / path in hashed else "no such file"
         if digest != sha256:
@@ -62,13 +64,13 @@ def seal(
         found = hashed[sealed / path]
         entries.append(_entry(path, _mode(sealed / path), found))
         if path.startswith("data/") and found.leaves:
-            entries.append(_write(sealed, leaf_path(path), b"".join(found.leaves)))
+            entries.append(_write(sealed, leaf_path(path), b"".join(found.leaves), algorithm))
     identity = Identity(
         name=lock.bundle.name,
         channel=lock.bundle.channel,
         version=lock.bundle.version,
         security_epoch=lock.bundle.security_epoch,
-        digest="sha256",
+        digest=algorithm,
         lock_sha256=lock_sha256,
         lowest_revocation=lock.bundle.lowest_revocation,
         lowest_verifier=custody.VERSION,
@@ -82,19 +84,19 @@ def seal(
         kernel=lock.target.kernel,
         driver=lock.target.driver,
     )
-    entries.append(_write(sealed, "facts.txt", _facts(identity, target)))
+    entries.append(_write(sealed, "facts.txt", _facts(identity, target), algorithm))
     by_path = {path: hashed[sealed / path] for path in payload}
-    entries.append(_write(sealed, SBOM_NAME, make_sbom(lock, lock_sha256, sealed, by_path)))
+    entries.append(_write(sealed, SBOM_NAME, make_sbom(lock, lock_sha256, sealed, by_path), algorithm))
     entries.sort(key=lambda entry: entry.path)
     listing = statements.sums(entries)
-    _put(sealed / statements.SUMS_NAME, listing)
+    _put(sealed / statements.sums_name(algorithm), listing)
     predicate = Predicate(bundle=identity, target=target, sbom=statements.documents(entries), files=tuple(entries))
-    statement = statements.make(predicate, hash_bytes(listing).sha256)
+    statement = statements.make(predicate, hexdigest(algorithm, listing))
     (staging / "carrier").mkdir(exist_ok=True)
     _put(staging / "carrier" / "statement.json", statement.dump())
     _settle(staging)
     staging.rename(destination)
-    return hash_bytes(statement.dump()).sha256
+    return hexdigest(algorithm, statement.dump())
 
 
 def _payload(sealed: Path) -> list[str]:
@@ -104,7 +106,7 @@ def _payload(sealed: Path) -> list[str]:
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise BundleMalformed(f"{name}: neither a file nor a folder", "only regular files go into a bundle")
         # What an interrupted seal left is made again.
-        if name in ("facts.txt", SBOM_NAME, statements.SUMS_NAME) or name.startswith("leaves/"):
+        if name in ("facts.txt", SBOM_NAME, *_LISTS) or name.startswith("leaves/"):
             continue
         if path.is_file():
             paths.append(name)
@@ -139,14 +141,15 @@ def _entry(path: str, mode: str, hashed: Hashed) -> Entry:
             "mode": mode,
             "size_bytes": hashed.size_bytes,
             "sha256": hashed.sha256,
+            "sha384": hashed.sha384,
             "leaf_root": hashed.leaf_root,
         }
     )
 
 
-def _write(sealed: Path, path: str, data: bytes) -> Entry:
+def _write(sealed: Path, path: str, data: bytes, algorithm: str) -> Entry:
     _put(sealed / path, data)
-    return _entry(path, "0644", hash_bytes(data))
+    return _entry(path, "0644", hash_bytes(data, algorithm))
 
 
 def _put(path: Path, data: bytes) -> None:

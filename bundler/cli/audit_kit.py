@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import click
@@ -19,6 +18,7 @@ def command(folder: Path) -> None:
     Example: airgap audit-kit /media/audit && sh /media/audit/check /srv/demo-1 3f9a...
     """
     from bundler.media.kit import kit
+    from custody.trust.profile import ALGORITHMS, hexdigest
 
     if folder.exists():
         raise TargetRefused(f"{folder}: exists already", "name a new folder")
@@ -27,4 +27,5 @@ def command(folder: Path) -> None:
     for name, data in files.items():
         (folder / name).write_bytes(data)
     click.echo(f"kit:             {folder}, {', '.join(sorted(files))}")
-    click.echo(f"sha256 of check: {hashlib.sha256(files['check']).hexdigest()}")
+    for algorithm in ALGORITHMS.values():
+        click.echo(f"{algorithm} of check: {hexdigest(algorithm, files['check'])}")

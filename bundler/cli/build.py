@@ -44,9 +44,9 @@ def command(lock: Path, bundle: Path, dry_run: bool, again: bool, cache: Path) -
         return
     if again:
         digest = check(wanted, bundle.absolute(), Cache(cache), project_root(), reporter)
-        click.echo(f"statement: sha256 {digest}\nverdict:   built again, the same bytes")
+        click.echo(f"statement: {wanted.bundle.digest} {digest}\nverdict:   built again, the same bytes")
         return
     digest = build(wanted, bundle.absolute(), Cache(cache), project_root(), reporter)
     click.echo(f"bundle:    {bundle}")
-    click.echo(f"statement: sha256 {digest}")
+    click.echo(f"statement: {wanted.bundle.digest} {digest}")
     click.echo("next:      two persons sign it: airgap sign BUNDLE --key KEY --trust FOLDER")

@@ -80,7 +80,7 @@ def command(
     text = (
         f"bundle:            {done.bundle}\n"
         f"medium:            {device.serial or target}\n"
-        f"sha256 of start:   {done.start_sha256}\n"
+        f"{done.start[0]} of start:   {done.start[1]}\n"
         f"root fingerprint:  {done.fingerprint}\n"
         f"minimum version:   {done.version}\n"
     )

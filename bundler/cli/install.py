@@ -23,7 +23,7 @@ from custody.secret import passphrase_option
     "--inventory", "-i", type=click.Path(path_type=Path),
     help="Many hosts over ssh, instead of this one; RELEASE is the folder that `start --stage` made.",
 )  # fmt: skip
-@click.option("--start-sha256", metavar="HEX", help="With --inventory: digest of `start`, from the paper.")
+@click.option("--start-digest", metavar="HEX", help="With --inventory: digest of `start`, from the paper.")
 @click.option(
     "--known-hosts", type=click.Path(path_type=Path, dir_okay=False), default="/var/lib/airgap/known_hosts",
     show_default=True, help="With --inventory: pinned ssh host keys.",
@@ -45,7 +45,7 @@ def command(
     site_file: Path | None,
     fingerprint: str,
     inventory: Path | None,
-    start_sha256: str | None,
+    start_digest: str | None,
     known_hosts: Path,
     passphrase_file: Path | None,
     models: Path | None,
@@ -58,20 +58,20 @@ def command(
 
     \b
     Example: airgap install /opt/airgap/releases/demo-1 --site /root/site/site.yml --fingerprint 3f9a...
-    Example: airgap install /srv/carry -i hosts.yml --fingerprint 3f9a... --start-sha256 77c1... --minimum-version 1
+    Example: airgap install /srv/carry -i hosts.yml --fingerprint 3f9a... --start-digest 77c1... --minimum-version 1
     """
     if inventory is not None:
         from bundler.cli.fleet import install_fleet
 
-        if start_sha256 is None or site_file is not None:
-            raise click.UsageError("--inventory wants --start-sha256, and names the site files itself")
+        if start_digest is None or site_file is not None:
+            raise click.UsageError("--inventory wants --start-digest, and names the site files itself")
         if downgrade_order is not None:
             raise click.UsageError("--downgrade-order is for one host: give it to `start` at that host's console")
         install_fleet(
             inventory,
             release,
             fingerprint,
-            start_sha256,
+            start_digest,
             known_hosts,
             passphrase_file,
             minimum_version,

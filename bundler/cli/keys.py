@@ -34,14 +34,21 @@ def command() -> None:
     "--token", metavar="URI", help="Make the key on the PKCS#11 token that this URI names; only NAME.pub is written."
 )
 @module_option
+@click.option(
+    "--scheme", type=click.Choice(("p384", "ml-dsa-87")), default="p384", show_default=True,
+    help="Under a root of profile cnsa a person has a key of each.",
+)  # fmt: skip
 @passphrase_option("the key's passphrase or the token's PIN")
-def new(name: str, out: Path, token: str | None, module: Path | None, passphrase_file: Path | None) -> None:
+def new(
+    name: str, out: Path, token: str | None, module: Path | None, scheme: str, passphrase_file: Path | None
+) -> None:
     """Make a key for the person NAME: NAME.key (encrypted) and NAME.pub.
 
     With --token the key is made on the token and cannot be taken out of it: no copy, so have a second person.
 
     \b
     Example: airgap keys new alice --out /media/stick
+    Example: airgap keys new alice-pq --scheme ml-dsa-87
     Example: airgap keys new alice --token pkcs11:token=alice --module /usr/lib/softhsm/libsofthsm2.so
     """
     _require_name(name)
@@ -49,11 +56,13 @@ def new(name: str, out: Path, token: str | None, module: Path | None, passphrase
     _refuse_overwriting(private, public)
     out.mkdir(parents=True, exist_ok=True)
     if token is not None:
+        if scheme != "p384":
+            raise InputInvalid(f"--scheme {scheme}: tokens make keys of P-384 here", "leave --token out")
         key, private_at = _on_token(token, module, name, passphrase_file)
     elif module is not None:
         raise InputInvalid(f"--module {module}: is for a key on a token", "give --token URI, or leave it out")
     else:
-        key, private_at = _in_file(private, name, passphrase_file), str(private)
+        key, private_at = _in_file(private, name, scheme, passphrase_file), str(private)
     click.echo(f"private: {private_at}")
     _write_public(key, public)
 
@@ -99,10 +108,11 @@ def _write_public(key: PublicKey, file: Path) -> None:
     click.echo(f"public:  {file}\nkey id:  {key.keyid}")
 
 
-def _in_file(file: Path, name: str, passphrase_file: Path | None) -> PublicKey:
+def _in_file(file: Path, name: str, scheme: str, passphrase_file: Path | None) -> PublicKey:
     from custody.trust.keys import PrivateKey
+    from custody.trust.profile import MLDSA_SCHEME, P384_SCHEME
 
-    key = PrivateKey.generate()
+    key = PrivateKey.generate(MLDSA_SCHEME if scheme == MLDSA_SCHEME else P384_SCHEME)
     passphrase = ask_passphrase(passphrase_file, f"Passphrase for {name}'s key", twice=True)
     pem = key.dump(passphrase.encode())
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:

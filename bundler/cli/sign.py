@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ class _Options:
     trust: Path | None
     base: Path | None
     whole: bool
-    request_sha256: str | None
+    request_digest: str | None
     yes: bool
     dry_run: bool
 
@@ -53,12 +52,12 @@ class _Options:
 @click.option("--export", type=_FILE, help="Sign nothing; write a request for a machine in another room.")
 @click.option("--whole", is_flag=True, help="With --export: carry the Statement and lock, however large.")
 @click.option("--out", "-o", type=_FILE, help="For a REQUEST: where its signature goes.")
-@click.option("--request-sha256", metavar="HEX", help="For a REQUEST: its SHA-256, as a second machine printed it.")
+@click.option("--request-digest", metavar="HEX", help="For a REQUEST: its digest, as a second machine printed it.")
 @click.option("--attach", type=_FILE, help="Put this signature, made in another room, into BUNDLE.")
 def command(
     bundle: Path, key: str | None, module: Path | None, passphrase_file: Path | None, trust: Path | None,
     base: Path | None, yes: bool, dry_run: bool, export: Path | None, whole: bool, out: Path | None,
-    request_sha256: str | None, attach: Path | None,
+    request_digest: str | None, attach: Path | None,
 ) -> None:  # fmt: skip
     """Sign BUNDLE as one person. What is signed is shown, and every byte of it read, first.
 
@@ -79,7 +78,7 @@ def command(
     Example: airgap sign demo-1.request --key alice.key -o demo-1.signature
     Example: airgap sign /srv/bundles/demo-1 --attach demo-1.signature --trust trust
     """
-    options = _Options(key, module, passphrase_file, trust, base, whole, request_sha256, yes, dry_run)
+    options = _Options(key, module, passphrase_file, trust, base, whole, request_digest, yes, dry_run)
     request = bundle.is_file()
     if request + (export is not None) + (attach is not None) > 1:
         raise click.UsageError("Give a REQUEST, or '--export', or '--attach'")
@@ -120,6 +119,7 @@ def _sign_bundle(bundle: Path, trust: Path, attach: Path | None, options: _Optio
 
 def _export(bundle: Path, trust: Path, export: Path, options: _Options) -> None:
     from bundler.bundle.request import export_request
+    from custody.trust.profile import hexdigest
 
     _refuse_overwriting(export)
     request = export_request(bundle, trust, ConsoleReporter(), base=options.base, whole=options.whole)
@@ -127,7 +127,8 @@ def _export(bundle: Path, trust: Path, export: Path, options: _Options) -> None:
     if not options.dry_run:
         write_whole(export, data)
     form = "by digest" if request.statement is None else "whole"
-    click.echo(f"request: {export}, {form}, {len(data)} bytes\nsha256:  {hashlib.sha256(data).hexdigest()}")
+    algorithm = request.summary.bundle.digest
+    click.echo(f"request: {export}, {form}, {len(data)} bytes\n{algorithm}:  {hexdigest(algorithm, data)}")
     click.echo(f"to sign: sha384 {request.pae_sha384}")
 
 
@@ -140,10 +141,10 @@ def _sign_request(file: Path, out: Path, options: _Options) -> None:
     asked = open_request(_read(file, LIMIT_BYTES), str(file))
     believed = TrustFolder(options.trust).trust() if options.trust is not None else None
     base = read_base(options.base, believed.root if believed else None) if options.base is not None else None
-    number = options.request_sha256
+    number = options.request_digest
     _ask(asked.lines(base), "Sign this?" if asked.statement is not None or number else "", options)
     if asked.statement is None and number is None and sys.stdin.isatty():
-        number = click.prompt("SHA-256 of the request, as a second machine printed it", err=True)
+        number = click.prompt("Digest of the request, as a second machine printed it", err=True)
     number = None if number is None else re.sub(r"[\s:]", "", number).lower()
     asked.require(number)
     with opened(options.key or "", options.module, options.passphrase_file) as key:

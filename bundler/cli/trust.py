@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from custody.trust.root import Person, Root
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-_PERSON = "NAME:ROLE[,ROLE]:PUBLIC-KEY-FILE"
+_PERSON = "NAME:ROLE[,ROLE]:PUBLIC-KEY-FILE[,FILE]"
+_PROFILES = click.Choice(("p384", "cnsa"))
 
 
 @click.group()
@@ -42,8 +43,12 @@ def command() -> None:
     help="A person, roles out of root, builder, approver, recovery, and the file that `keys new` made. Repeat it.",
 )
 @click.option("--root-threshold", type=int, default=2, show_default=True, help="Persons who must sign a root.")
+@click.option(
+    "--profile", type=_PROFILES, default="p384", show_default=True,
+    help="cnsa: everybody signs with P-384 and with ML-DSA-87, and every digest is SHA-384.",
+)  # fmt: skip
 @click.option("--threshold", "others", multiple=True, metavar="ROLE=N", help="Of another role; else 1. Repeat it.")
-def init(folder: Path, persons: tuple[str, ...], root_threshold: int, others: tuple[str, ...]) -> None:
+def init(folder: Path, persons: tuple[str, ...], root_threshold: int, profile: str, others: tuple[str, ...]) -> None:
     """Write root 1 to FOLDER, unsigned; its root persons sign it with `trust sign`.
 
     \b
@@ -51,6 +56,7 @@ def init(folder: Path, persons: tuple[str, ...], root_threshold: int, others: tu
                  --person bob:root,approver:bob.pub --person carol:root,recovery:carol.pub
     """
     from bundler.bundle.trustfolder import TrustFolder
+    from custody.trust.profile import PROFILES
     from custody.trust.root import Root
 
     people = tuple(_person(text) for text in persons)
@@ -58,7 +64,7 @@ def init(folder: Path, persons: tuple[str, ...], root_threshold: int, others: tu
     if any("recovery" in person.roles for person in people):
         thresholds["recovery"] = 1
     with _as_input("airgap trust init --help"):
-        root = Root(1, people, {**thresholds, **_thresholds(others)})
+        root = Root(1, people, {**thresholds, **_thresholds(others)}, PROFILES[profile])
     _say_root(TrustFolder(folder).add_root(root), root)
 
 
@@ -67,7 +73,10 @@ def init(folder: Path, persons: tuple[str, ...], root_threshold: int, others: tu
 @click.option("--person", "persons", multiple=True, metavar=_PERSON, help="A new person, or new roles and key of one.")
 @click.option("--remove", multiple=True, metavar="NAME", help="A person who leaves. Repeat it.")
 @click.option("--threshold", "thresholds", multiple=True, metavar="ROLE=N", help="A changed threshold. Repeat it.")
-def rotate(folder: Path, persons: tuple[str, ...], remove: tuple[str, ...], thresholds: tuple[str, ...]) -> None:
+@click.option("--profile", type=_PROFILES, help="Another profile; cnsa wants a second key of everybody (--person).")
+def rotate(
+    folder: Path, persons: tuple[str, ...], remove: tuple[str, ...], thresholds: tuple[str, ...], profile: str | None
+) -> None:
     """Write root N+1 to FOLDER, unsigned. Root persons of root N and of root N+1 sign it with `trust sign`.
 
     \b
@@ -78,7 +87,7 @@ def rotate(folder: Path, persons: tuple[str, ...], remove: tuple[str, ...], thre
     people = tuple(_person(text) for text in persons)
     here = TrustFolder(folder)
     with _as_input("airgap trust rotate --help"):
-        path = here.rotate(people, remove, _thresholds(thresholds))
+        path = here.rotate(people, remove, _thresholds(thresholds), profile)
     _say_root(path, here.newest_root()[0])
 
 
@@ -96,11 +105,11 @@ def revoke(folder: Path, keys: tuple[str, ...], bundles: tuple[Path, ...], reaso
     \b
     Example: airgap trust revoke trust --key alice.pub --reason "token lost on 2 May"
     """
-    from bundler.bundle.trustfolder import TrustFolder, statement_sha256
+    from bundler.bundle.trustfolder import TrustFolder, statement_digest
 
     here = TrustFolder(folder)
     with _as_input("airgap trust revoke --help"):
-        path = here.revoke({_keyid(text): reason for text in keys}, {statement_sha256(x): reason for x in bundles})
+        path = here.revoke({_keyid(text): reason for text in keys}, {statement_digest(x): reason for x in bundles})
     listed, _ = here.revocations()
     click.echo(f"revocations: {path}\nnumber:      {listed.number}")
     click.echo(f"entries:     {len(listed.keys)} keys, {len(listed.statements)} bundles")
@@ -136,7 +145,6 @@ def show(folder: Path, as_json: bool) -> None:
     Example: airgap trust show trust
     """
     from bundler.bundle.trustfolder import TrustFolder
-    from custody.trust.root import fingerprint
 
     here = TrustFolder(folder)
     root, envelope = here.newest_root()
@@ -154,10 +162,15 @@ def show(folder: Path, as_json: bool) -> None:
         ]
         content: dict[str, Any] = {"persons": persons, "thresholds": dict(root.thresholds), "signed_by": list(signers)}
         revoked = {"number": listed.number, "keys": listed.keys, "statements": listed.statements}
-        content |= {"version": root.version, "revocations": revoked, "complete": not missing}
-        show_json("airgap.root/1", {**content, "fingerprint": fingerprint(envelope.payload)})
+        content |= {
+            "version": root.version,
+            "profile": root.profile.name,
+            "revocations": revoked,
+            "complete": not missing,
+        }
+        show_json("airgap.root/1", {**content, "fingerprint": root.fingerprint})
         return
-    click.echo(f"root {root.version}")
+    click.echo(f"root {root.version}, profile {root.profile.name}")
     click.echo(f"{'person':16} {'roles':28} key id")
     for person in root.persons:
         for public in person.keys:
@@ -170,7 +183,7 @@ def show(folder: Path, as_json: bool) -> None:
         click.echo(f"missing     {missing}")
     for digest, reason in sorted({**listed.keys, **listed.statements}.items()):
         click.echo(f"revoked     {digest[:24]}  {reason}")
-    click.echo(f"fingerprint {fingerprint(envelope.payload)}")
+    click.echo(f"fingerprint {root.fingerprint}")
 
 
 @command.command()
@@ -219,13 +232,12 @@ def paper(folder: Path, bundle: Path, out: Path | None) -> None:
     from bundler.bundle.read import FolderSource
     from bundler.bundle.trustfolder import TrustFolder
     from bundler.media.paper import html, make_paper, text
-    from custody.trust.root import fingerprint
     from custody.trust.verify import read_trust, verify_statement
 
     kind = ".txt" if out is None else out.suffix
     if kind not in (".html", ".txt"):
         raise InputInvalid(f"{out}: expected a name that ends in .html or .txt", "name another file")
-    pinned = fingerprint(TrustFolder(folder).trust().root.payload())
+    pinned = TrustFolder(folder).trust().root.fingerprint
     source = FolderSource(bundle)
     made = make_paper(verify_statement(source, read_trust(source, pinned)))
     if out is None:
@@ -240,7 +252,7 @@ def paper(folder: Path, bundle: Path, out: Path | None) -> None:
 @command.command()
 @click.argument("fingerprint", nargs=-1, required=True, metavar="FINGERPRINT|WORDS...")
 def pin(fingerprint: tuple[str, ...]) -> None:
-    """Remember a root on this host before the first medium arrives, from the paper: 64 digits or 24 words.
+    """Remember a root on this host before the first medium arrives, from the paper: its digits or its words.
 
     \b
     Example: airgap trust pin 37c4 8e35 a8de 735f 4283 a84f bdaf 4df3 4e0d 7910 3139 255a 9ef5 f779 ca10 2a93
@@ -258,9 +270,7 @@ def pin(fingerprint: tuple[str, ...]) -> None:
 
 
 def _say_root(path: Path, root: Root) -> None:
-    from custody.trust.root import fingerprint
-
-    click.echo(f"root:        {path}\nfingerprint: {fingerprint(root.payload())}")
+    click.echo(f"root:        {path}\nfingerprint: {root.fingerprint}")
     holders = sum("root" in person.roles for person in root.persons)
     if holders <= root.thresholds["root"]:
         click.echo(
@@ -316,6 +326,7 @@ def _person(text: str) -> Person:
     parts = text.split(":", 2)
     if len(parts) != 3:
         raise InputInvalid(f"--person {text}: expected NAME:ROLES:FILE", "see airgap trust init --help")
-    name, roles, file = parts
+    name, roles, files = parts
     with _as_input("airgap trust init --help"):
-        return Person(name, tuple(roles.split(",")), (PublicKey(_public(file, f"--person {text}")),))
+        keys = tuple(PublicKey(_public(file, f"--person {text}")) for file in files.split(","))
+        return Person(name, tuple(roles.split(",")), keys)

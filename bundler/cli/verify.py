@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from bundler.install.admit import Terms
     from custody.trust.verify import VerifiedBundle
 
-#: A fingerprint as words; hexadecimal in groups of four has 16 groups.
-WORD_COUNT = 24
+#: A fingerprint as words; hexadecimal in groups of four has 16 or 24 groups, but of digits.
+WORD_COUNTS = (24, 36)
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--fingerprint", help="SHA-256 of a root's payload, from the paper; --as-host needs none.")
+@click.option("--fingerprint", help="Of a root, from the paper; --as-host needs none.")
 @click.option(
     "--as-host", is_flag=True, help="Judge with the roots, revocations and versions that this host remembers."
 )
@@ -170,16 +170,16 @@ def _renderer(report: Path) -> Callable[[Report], bytes]:
 
 
 def parse_fingerprint(text: str) -> str:
-    """A fingerprint as typed: hexadecimal, blanks and case forgiven, or the paper's 24 words.
+    """A fingerprint as typed: hexadecimal, blanks and case forgiven, or the paper's words.
 
     Raises:
         InputInvalid: neither.
     """
-    if len(text.split()) == WORD_COUNT:
+    found = re.sub(r"[\s:]", "", text).lower()
+    if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{96}", found):
+        return found
+    if len(text.split()) in WORD_COUNTS:
         from custody.trust.words import from_words
 
         return from_words(text)
-    found = re.sub(r"[\s:]", "", text).lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", found):
-        raise InputInvalid(f"fingerprint {text!r}: expected 64 hexadecimal digits", "copy all of it from the paper")
-    return found
+    raise InputInvalid(f"fingerprint {text!r}: expected 64 or 96 hexadecimal digits", "copy all of it from the paper")

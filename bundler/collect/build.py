@@ -27,6 +27,7 @@ from bundler.manifest.lock import Lock, dump_lock
 from custody.errors import AirgapError, BundleMalformed, DigestMismatch, FetchFailed, SpaceShort, TargetRefused
 from custody.lock import alone
 from custody.report import Reporter
+from custody.trust.profile import hexdigest
 from custody.trust.verify import verify_unsigned
 
 #: Fetches at a time: enough to hide latency, few enough for any mirror's manners.
@@ -152,7 +153,7 @@ def check(lock: Lock, bundle: Path, cache: Cache, project: Path, reporter: Repor
             f"compare with {again}; do not approve it",
         )
     shutil.rmtree(again)
-    return hashlib.sha256(payload).hexdigest()
+    return hexdigest(statement.algorithm, payload)
 
 
 def _staging(destination: Path) -> Path:
@@ -177,7 +178,7 @@ def _built(destination: Path, lock_sha256: str, reporter: Reporter) -> str:
         )
     reporter.note(f"{destination} is there already; reading it")
     verify_unsigned(FolderSource(destination), statement, reporter)
-    return hashlib.sha256(payload).hexdigest()
+    return hexdigest(statement.algorithm, payload)
 
 
 def fetch(items: Sequence[Item], cache: Cache, reporter: Reporter) -> None:

@@ -21,7 +21,8 @@ from custody.trust.chain import Kept, Trust
 from custody.trust.policy import Accepted
 from custody.trust.statement import Identity
 
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64}|[0-9a-f]{96})$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
 
 
 class State(Strict):
@@ -31,12 +32,12 @@ class State(Strict):
         root_fingerprint: of the newest believed root; `root_fingerprints`: of all of them.
         root, revocations: the newest envelopes, Base64.
         time_floor_s: the newest time that a healthy release spoke of; a clock before it is wrong.
-        used_orders: digests of downgrade orders.
+        used_orders: SHA-384 of downgrade orders.
     """
 
     schema_version: int = 1
-    root_fingerprint: Digest | None = None
-    root_fingerprints: tuple[Digest, ...] = ()
+    root_fingerprint: Fingerprint | None = None
+    root_fingerprints: tuple[Fingerprint, ...] = ()
     root: str | None = None
     revocations: str | None = None
     channel: str = ""

@@ -1,5 +1,5 @@
 #!/bin/sh
-# check: judges a bundle with openssl and sha256sum alone, for whoever does not want to trust airgap's own code.
+# check: judges a bundle with openssl and sha256sum (or sha384sum) alone, for whoever does not want to trust airgap's own code.
 #
 #   sh check BUNDLE [FINGERPRINT]        BUNDLE: a folder with sealed/ and carrier/; FINGERPRINT: from the paper
 #
@@ -48,7 +48,7 @@ trap 'told=1; exit 130' INT TERM HUP
 if [ $# = 2 ]; then
     typed=$2
 else
-    printf 'Fingerprint of the root, all 64 digits, from the paper: ' >&2
+    printf 'Fingerprint of the root, all of it, from the paper: ' >&2
     IFS= read -r typed || typed=
 fi
 payload='data/' # hashed where it lies; all else is judged from a private copy
@@ -60,7 +60,7 @@ judge_list
 judge_copied "$payload"
 judge_stayed "$payload" "$here"
 note "$(wc -l <"$WORK/names") files of $(fact bundle)-$(fact version), channel $(fact channel)"
-note "sha256 of the Statement: $statement"
+note "$sha of the Statement: $statement"
 base=$(fact base)
 printf 'not judged   %s\n' \
     "version $(fact version), security epoch $(fact security_epoch): whether a host has accepted newer ones before" \

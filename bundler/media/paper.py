@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -11,7 +10,7 @@ import segno
 
 from bundler.media.kit import kit
 from bundler.media.start import start_partition
-from custody.trust.root import fingerprint
+from custody.trust.profile import hexdigest
 from custody.trust.verify import VerifiedBundle
 from custody.trust.words import to_words
 
@@ -23,7 +22,8 @@ class Paper:
     Attributes:
         version: of the bundle, and the lowest one that a host without a memory may install.
         fingerprint: of the newest root.
-        start_sha256, check_sha256: of the script that installs, and of the auditor's.
+        algorithm: of the digests below.
+        start, check: digest of the script that installs, and of the auditor's.
     """
 
     bundle: str
@@ -31,8 +31,9 @@ class Paper:
     version: int
     root_version: int
     fingerprint: str
-    start_sha256: str
-    check_sha256: str
+    algorithm: str
+    start: str
+    check: str
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -42,15 +43,16 @@ class Paper:
 
 def make_paper(bundle: VerifiedBundle) -> Paper:
     """The paper of a verified bundle; the same bundle gives the same paper."""
-    identity, root = bundle.statement.predicate.bundle, bundle.trust.root
+    identity, root, algorithm = bundle.statement.predicate.bundle, bundle.trust.root, bundle.statement.algorithm
     return Paper(
         bundle=identity.id,
         channel=identity.channel,
         version=identity.version,
         root_version=root.version,
-        fingerprint=fingerprint(root.payload()),
-        start_sha256=start_partition(bundle).script_sha256,
-        check_sha256=hashlib.sha256(kit()["check"]).hexdigest(),
+        fingerprint=root.fingerprint,
+        algorithm=algorithm,
+        start=start_partition(bundle).script_digest,
+        check=hexdigest(algorithm, kit()["check"]),
     )
 
 
@@ -73,11 +75,11 @@ def text(paper: Paper) -> str:
         "the same as words",
         *_rows([f"{n:2} {word}" for n, word in enumerate(paper.words, 1)], 6, 12),
         "",
-        "sha256 of start (on the medium)",
-        *_rows(groups(paper.start_sha256), 8, 6),
+        f"{paper.algorithm} of start (on the medium)",
+        *_rows(groups(paper.start), 8, 6),
         "",
-        "sha256 of audit/check (on the medium)",
-        *_rows(groups(paper.check_sha256), 8, 6),
+        f"{paper.algorithm} of audit/check (on the medium)",
+        *_rows(groups(paper.check), 8, 6),
         "",
         "the fingerprint as a QR code",
         *_blocks(paper.fingerprint),

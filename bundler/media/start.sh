@@ -3,7 +3,8 @@
 #
 #   1. Mount the small partition so that nothing on it can run:
 #        mount -o ro,nosuid,nodev,noexec /dev/disk/by-partlabel/airgap-start /mnt
-#   2. Copy this file to a folder of root's, and compare its digest with the paper that came another way:
+#   2. Copy this file to a folder of root's, and compare its digest with the paper that came another way
+#      (sha384sum where the paper says sha384):
 #        install -D -m 0700 /mnt/start /root/airgap/start && sha256sum /root/airgap/start
 #   3. Run the copy:
 #        sh /root/airgap/start /mnt --site /root/site/site.yml --minimum-version N
@@ -11,7 +12,7 @@
 #
 # What it does: installs the few packages named by digest below; checks the encrypted partition's header and
 # opens it; copies all but the models to a folder of root's; asks for the root's fingerprint; checks roots,
-# revocations, signatures (openssl) and digests (sha256sum); lets the release that runs here judge, if one does;
+# revocations, signatures (openssl) and digests (sha256sum or sha384sum); lets the release that runs here judge, if one does;
 # makes a private Python from the medium's wheels; hands over to `airgap install`, which checks everything once more.
 # Nothing is fetched. Exit codes: docs/reference/exit-codes.md.
 #
@@ -28,7 +29,7 @@ export PATH LC_ALL
 unset PYTHONPATH PYTHONHOME LD_PRELOAD LD_LIBRARY_PATH
 
 BUNDLE='@BUNDLE@'
-BOOTSTRAP_SHA256='@BOOTSTRAP_SHA256@'
+BOOTSTRAP='@BOOTSTRAP_DIGEST@'
 WORK=/var/lib/airgap/incoming
 RELEASES=/opt/airgap/releases
 INSTALLED=/opt/airgap/current/venv/bin/airgap
@@ -79,7 +80,7 @@ if [ "$mode" = check ]; then
     WORK=$(mktemp -d)
 else
     [ "$(id -u)" = 0 ] || die 20 'expected root' "run: su -, then $usage"
-    [ -f "$here/bootstrap/SHA256SUMS" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
+    [ -d "$here/bootstrap" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
     case $self in
         "$here"/*) die 20 'running from the medium itself' 'copy start to a folder of root'\''s first' ;;
     esac
@@ -101,7 +102,8 @@ if [ "$mode" = install ]; then # what stands in the arguments besides these two 
             die 21 'this host remembers no release: expected --minimum-version N, the lowest version, from the paper' "$usage" ;;
     esac
 fi
-say "airgap start, bundle $BUNDLE, sha256 of this script:"
+[ "${#BOOTSTRAP}" != 96 ] || sha=sha384
+say "airgap start, bundle $BUNDLE, $sha of this script:"
 printf '    %s\n    (it must be on the paper that came another way)\n' "$(digest "$0")" >&2
 
 # shellcheck disable=SC2317 # called by the trap
@@ -124,14 +126,16 @@ install_bootstrap() {
     say 'packages that opening the medium needs'
     cp -R --no-preserve=all "$here/bootstrap" "$WORK/bootstrap"
     cd "$WORK/bootstrap"
-    [ "$(digest SHA256SUMS)" = "$BOOTSTRAP_SHA256" ] || die 11 'bootstrap/SHA256SUMS: not the list that start names' "$again"
-    if [ ! -s SHA256SUMS ]; then # a bundle that was locked for a host that has them all
+    list=SHA256SUMS
+    [ "$sha" = sha256 ] || list=SHA384SUMS
+    is "$list" "$BOOTSTRAP" || die 11 "bootstrap/$list: not the list that start names" "$again"
+    if [ ! -s "$list" ]; then # a bundle that was locked for a host that has them all
         cd "$WORK"
         return
     fi
-    ! grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+~%-]*\.deb$' SHA256SUMS || die 13 'bootstrap/SHA256SUMS: bad line' "$again"
-    sha256sum -c --strict --quiet SHA256SUMS >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
-    cut -c67- SHA256SUMS | sed 's|^|./|' >../debs
+    ! grep -qvE "^[0-9a-f]{${#BOOTSTRAP}}  [A-Za-z0-9][A-Za-z0-9._+~%-]*\.deb\$" "$list" || die 13 "bootstrap/$list: bad line" "$again"
+    "${sha}sum" -c --strict --quiet "$list" >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
+    sed 's|^[0-9a-f]*  |./|' "$list" >../debs
     if { [ "$mode" = stage ] || [ -x "$INSTALLED" ]; } && command -v openssl >/dev/null && command -v cryptsetup >/dev/null &&
         python3 -I -c 'import ensurepip' 2>/dev/null; then
         cd "$WORK" # what is there already, perhaps newer, will do on a laptop and beside a release
@@ -198,7 +202,7 @@ fi
 models='data/models/'
 say 'private copy of all but the models'
 private_copy "^sealed/$models"
-printf 'Fingerprint of the root, all 64 digits, from the paper: ' >&2
+printf 'Fingerprint of the root, all of it, from the paper: ' >&2
 IFS= read -r typed || typed=
 believe_roots "$typed"
 if [ "$mode" = install ] && [ ! -x "$INSTALLED" ] && grep -qs '"root_fingerprint": "' "$STATE" && ! grep -q "\"$pinned\"" "$STATE"; then
@@ -264,7 +268,7 @@ if [ "$mode" = stage ]; then
     cd /
     close_medium
     rm -rf "$WORK"
-    printf 'next: %s install %s --inventory FILE --fingerprint %s --start-sha256 %s --minimum-version N\n' \
+    printf 'next: %s install %s --inventory FILE --fingerprint %s --start-digest %s --minimum-version N\n' \
         "$release/venv/bin/airgap" "$stage" "$pinned" "$(digest "$self")"
     exit 0
 fi

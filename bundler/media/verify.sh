@@ -1,14 +1,15 @@
 # verify.sh: how a bundle is judged without this project's Python; carried by `start` and by the auditor's `check`.
 #
-# Needs openssl, and of a plain Debian: sha256sum, base64, find, sed, awk, grep, sort, comm, cut, tr, cp. From its
+# Needs openssl (3.5 or newer for profile cnsa), and of a plain Debian: sha256sum, sha384sum, base64, find, sed, awk, grep, sort, comm, cut, tr, cp. From its
 # carrier it wants $here (a folder with sealed/ and carrier/, only read), $WORK (a new folder), and the functions
 # `say` (a step), `note` (a fact) and `die` (exit code, message, next). Formats: docs/design/trust.md.
 # JSON is not parsed: everything that is read here has one spelling (RFC 8785), and what is not of the expected form is
 # refused. Inside of a JSON string every quotation mark follows a backslash, so no text can pass for a key.
 unset OPENSSL_CONF OPENSSL_CONF_INCLUDE OPENSSL_MODULES OPENSSL_ENGINES
 again='do not use this medium; fetch another one from where it was made'
-digest() { sha256sum <"$1" | cut -d' ' -f1; }
-is() { [ -f "$1" ] && [ "$(digest "$1")" = "$2" ]; } # file, SHA-256
+sha=sha256 # or sha384, once it is known which of them counts
+digest() { "${2:-$sha}sum" <"$1" | cut -d' ' -f1; } # file, algorithm
+is() { [ -f "$1" ] && [ "$(digest "$1" "${3:-$sha}")" = "$2" ]; } # file, digest, algorithm
 
 # --- A private copy: what is judged is what was read once --------------------------------------------------------
 private_copy() { # extended regular expression of the files that stay where they are
@@ -58,27 +59,36 @@ envelope() { # file, payload type, size limit in bytes, new folder -> in it: pay
 unbase64() { # file, new file; false when it is not Base64, or not as base64 itself would write it
     base64 -d <"$1" >"$2" 2>/dev/null && [ "$(base64 -w 0 <"$2" | sha256sum)" = "$(sha256sum <"$1")" ]
 }
-signers() { # name, an envelope's folder, flat root, file of revoked key ids -> FOLDER/signers: PERSON a line
+signers() { # name, an envelope's folder, flat root, file of revoked key ids -> FOLDER/signers: PERSON SCHEME a line
     # Unknown keys are passed over; a false signature of a known one refuses all, since nobody honest makes one.
     : >"$2/signers"
     while read -r keyid _; do
-        person=$(awk -v keyid="$keyid" '$1 == "key" && $3 == keyid { print $2 }' "$3")
-        [ -n "$person" ] || continue
-        # openssl reads 104 bytes of a signature, the most that P-384 needs, and passes over what follows.
-        { [ "$(wc -c <"$2/$keyid.sig")" -le 104 ] &&
-            openssl dgst -sha384 -verify "$WORK/keys/$keyid.pem" -signature "$2/$keyid.sig" "$2/pae" >/dev/null 2>&1; } ||
+        holder=$(awk -v keyid="$keyid" '$1 == "key" && $3 == keyid { print $2, length($4) == 160 ? "p384" : "ml-dsa" }' "$3")
+        [ -n "$holder" ] || continue
+        person=${holder% *}
+        true_signature "${holder#* }" "$WORK/keys/$keyid.pem" "$2/$keyid.sig" "$2/pae" ||
             die 12 "$1: the signature of $person (key $keyid) is false" "$again"
         if grep -qx "$keyid" "$4"; then
             note "$1: signed with key $keyid of $person, which is revoked: not counted"
         else
-            printf '%s\n' "$person" >>"$2/signers"
+            printf '%s\n' "$holder" >>"$2/signers"
         fi
     done <"$2/signatures"
 }
+true_signature() { # scheme, public key, signature, what it is over
+    # openssl reads 104 bytes of a P-384 signature, the most that one needs, and passes over what follows.
+    if [ "$1" = p384 ]; then
+        [ "$(wc -c <"$3")" -le 104 ] && openssl dgst -sha384 -verify "$2" -signature "$3" "$4" >/dev/null 2>&1
+    else
+        [ "$(wc -c <"$3")" = 4627 ] && openssl pkeyutl -verify -pubin -inkey "$2" -rawin -in "$4" -sigfile "$3" >/dev/null 2>&1
+    fi
+}
 enough() { # name, an envelope's folder, flat root, role -> $persons, if they are as many as the role wants
     wanted=$(awk -v role="$4" '$1 == "threshold" && $2 == role { print $3 }' "$3")
-    persons=$(awk -v role="$4" 'FILENAME == ARGV[1] { signed[$1] = 1; next }
-        $1 == "role" && $3 == role && ($2 in signed) { print $2 }' "$2/signers" "$3" | sort -u)
+    persons=$(awk -v role="$4" 'FILENAME == ARGV[1] { signed[$1, $2] = 1; next }
+        $1 == "profile" { cnsa = $2 == "cnsa" }
+        $1 == "role" && $3 == role && (($2, "p384") in signed) && (!cnsa || (($2, "ml-dsa") in signed)) { print $2 }' \
+        "$2/signers" "$3" | sort -u)
     count=$(printf '%s\n' "$persons" | grep -c . || :)
     persons=$(printf %s "$persons" | tr '\n' ' ')
     [ "$count" -ge "$wanted" ] || die 12 "$1: expected signatures of $wanted $4(s), found $count (${persons:-nobody})" "$again"
@@ -87,28 +97,40 @@ enough() { # name, an envelope's folder, flat root, role -> $persons, if they ar
 # --- Roots: from the one on the paper to the newest; each signed by enough root persons of the one before and its own ---
 root() { # number -> $flat: its flat twin, which the payload names and which makes sense
     flat=carrier/trust/$1.root.flat
-    { cat "$WORK/root.$1/payload"; echo; } | sed -n 's|^{"_type":"airgap-root","flat_sha256":"\([0-9a-f]*\)","persons":\[.*\],"schema_version":1,"thresholds":{[a-z0-9":,]*},"version":\([0-9]*\)}$|\1 \2|p' \
+    { cat "$WORK/root.$1/payload"; echo; } | sed -n 's|^{"_type":"airgap-root","flat_sha384":"\([0-9a-f]*\)","persons":\[.*\],"profile":"\([a-z0-9]*\)","schema_version":1,"thresholds":{[a-z0-9":,]*},"version":\([0-9]*\)}$|\1 \2 \3|p' \
         >"$WORK/root.$1/facts"
-    read -r twin version <"$WORK/root.$1/facts" || die 14 "carrier/trust/$1.root.json: not a root" "$again"
+    read -r twin profile version <"$WORK/root.$1/facts" || die 14 "carrier/trust/$1.root.json: not a root" "$again"
     [ "$version" = "$1" ] || die 14 "carrier/trust/$1.root.json: expected version $1, found $version" "$again"
-    is "$flat" "$twin" || die 13 "$flat: not the flat twin of $1.root.json" "$again"
+    is "$flat" "$twin" sha384 || die 13 "$flat: not the flat twin of $1.root.json" "$again"
+    case $profile in
+        p384) sha=sha256 ;;
+        cnsa)
+            sha=sha384
+            openssl list -signature-algorithms 2>/dev/null | grep -q ML-DSA-87 ||
+                die 41 "openssl: $(openssl version) has no ML-DSA-87, and root $1 has profile cnsa" 'use openssl 3.5 or newer (Debian 13)'
+            ;;
+        *) die 14 "carrier/trust/$1.root.json: unknown profile $profile" "$again" ;;
+    esac
     # P-384, named curve, uncompressed: 24 fixed bytes of the key's DER are 32 characters of Base64, and 160 are all of it.
-    why=$(awk -v version="$1" '
+    # ML-DSA-87: 22 fixed bytes are 29 characters and two bits of the next, and 3488 are all of it.
+    why=$(awk -v version="$1" -v profile="$profile" '
         function bad(text) { if (!why) why = text }
         NR == 1 { if ($0 != "airgap-root 1") bad("first line"); next }
         NR == 2 { if ($0 != "version " version) bad("version"); next }
+        NR == 3 { if ($0 != "profile " profile) bad("profile"); next }
         /^threshold (root|builder|approver|recovery) [1-9][0-9]*$/ { if ($2 in wanted) bad("two thresholds"); wanted[$2] = $3; next }
         /^role [a-z][a-z0-9-]* (root|builder|approver|recovery)$/ { role[$2, $3] = 1; person[$2] = 1; next }
-        /^key [a-z][a-z0-9-]* [0-9a-f]+ [A-Za-z0-9+\/]+$/ && length($3) == 64 && length($4) == 160 &&
-            substr($4, 1, 32) == "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE" {
+        /^key [a-z][a-z0-9-]* [0-9a-f]+ [A-Za-z0-9+\/]+=*$/ && length($3) == 64 && ((length($4) == 160 &&
+            substr($4, 1, 32) == "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE") || (length($4) == 3488 && profile == "cnsa" &&
+            substr($4, 1, 29) == "MIIKMjALBglghkgBZQMEAxMDggohA" && substr($4, 30, 1) ~ /[A-P]/)) {
             if ($3 in holder) bad("key " $3 " is under " holder[$3] " and " $2)
-            holder[$3] = $2; has[$2] = 1; next
+            holder[$3] = $2; has[$2, length($4)] = 1; next
         }
         { bad("line " NR) }
         END {
             for (p in person) {
                 if ((p, "builder") in role && (p, "approver") in role) bad(p " is builder and approver")
-                for (r in wanted) if (((p, r) in role) && (p in has)) count[r]++
+                for (r in wanted) if (((p, r) in role) && ((p, 160) in has) && (profile == "p384" || ((p, 3488) in has))) count[r]++
             }
             if (!(("root" in wanted) && ("builder" in wanted) && ("approver" in wanted))) bad("a threshold is missing")
             for (r in wanted) if (wanted[r] + 0 > count[r] + 0) bad("threshold for " r)
@@ -118,7 +140,7 @@ root() { # number -> $flat: its flat twin, which the payload names and which mak
     awk '$1 == "key" { print $3, $4 }' "$flat" >"$WORK/root.$1/keys"
     while read -r keyid public; do
         printf %s "$public" | base64 -d >"$WORK/keys/der"
-        is "$WORK/keys/der" "$keyid" || die 14 "$flat: key $keyid is not what its id says" "$again"
+        is "$WORK/keys/der" "$keyid" sha256 || die 14 "$flat: key $keyid is not what its id says" "$again"
         openssl pkey -pubin -inform DER -in "$WORK/keys/der" -out "$WORK/keys/$keyid.pem" 2>/dev/null ||
             die 14 "$flat: key $keyid is no point of the curve" "$again"
     done <"$WORK/root.$1/keys"
@@ -126,6 +148,11 @@ root() { # number -> $flat: its flat twin, which the payload names and which mak
 believe_roots() { # fingerprint from the paper -> $flat: of the newest root; $newest: its number
     say 'root of trust'
     pinned=$(printf %s "$1" | tr -d ' :' | tr 'A-F' 'a-f')
+    case ${#pinned} in
+        64) sha=sha256 ;;
+        96) sha=sha384 ;;
+        *) die 14 "fingerprint: expected 64 or 96 digits, found ${#pinned}" 'copy all of it from the paper' ;;
+    esac
     believed='' newest=0 shown='' nobody=$WORK/nobody
     : >"$nobody"
     sed -n 's|^carrier/trust/\([1-9][0-9]\{0,3\}\)\.root\.json$|\1|p' "$WORK/files" | sort -n >"$WORK/roots"
@@ -137,6 +164,8 @@ believe_roots() { # fingerprint from the paper -> $flat: of the newest root; $ne
             [ "$(digest "$WORK/root.$newest/payload")" = "$pinned" ] || continue
             believed=$newest
             root "$newest"
+            is "$WORK/root.$newest/payload" "$pinned" ||
+                die 14 "root: expected the fingerprint $pinned, found $(digest "$WORK/root.$newest/payload")" "$again"
             signers "$name" "$WORK/root.$newest" "$flat" "$nobody"
             enough "$name" "$WORK/root.$newest" "$flat" root
             continue
@@ -162,14 +191,14 @@ believe_revocations() { # $flat -> $revocations: number; $WORK/revoked.keys, $WO
     name=carrier/trust/revocations.json
     if grep -qx "$name" "$WORK/files"; then
         envelope "$name" application/vnd.airgap.revocations+json 1048576 "$WORK/revocations"
-        { cat "$WORK/revocations/payload"; echo; } | sed -n 's|^{"_type":"airgap-revocations","flat_sha256":"\([0-9a-f]*\)","keys":{.*},"number":\([0-9]*\),"schema_version":1,"statements":{.*}}$|\1 \2|p' \
+        { cat "$WORK/revocations/payload"; echo; } | sed -n 's|^{"_type":"airgap-revocations","flat_sha384":"\([0-9a-f]*\)","keys":{.*},"number":\([0-9]*\),"schema_version":1,"statements":{.*}}$|\1 \2|p' \
             >"$WORK/revocations/facts"
         read -r twin revocations <"$WORK/revocations/facts" || die 14 "$name: not a list of revocations" "$again"
         list=carrier/trust/revocations.flat
-        is "$list" "$twin" || die 13 "$list: not the flat twin of revocations.json" "$again"
+        is "$list" "$twin" sha384 || die 13 "$list: not the flat twin of revocations.json" "$again"
         [ "$(head -n 2 "$list")" = "airgap-revocations 1
 number $revocations" ] || die 14 "$list: expected number $revocations" "$again"
-        ! tail -n +3 "$list" | grep -qvE '^(key|statement) [0-9a-f]{64}$' || die 14 "$list: bad line" "$again"
+        ! tail -n +3 "$list" | grep -qvE '^((key|statement) [0-9a-f]{64}|statement [0-9a-f]{96})$' || die 14 "$list: bad line" "$again"
         sed -n 's/^key //p' "$list" >"$WORK/revoked.keys"
         sed -n 's/^statement //p' "$list" >"$WORK/revoked.statements"
         signers "$name" "$WORK/revocations" "$flat" "$WORK/revoked.keys"
@@ -179,7 +208,7 @@ number $revocations" ] || die 14 "$list: expected number $revocations" "$again"
 }
 
 # --- The Statement: enough builders and approvers, and not taken back ----------------------------------------------
-judge_statement() { # $flat -> $statement: its SHA-256
+judge_statement() { # $flat -> $statement: its digest
     say 'signatures'
     name=carrier/statement.dsse.json
     envelope "$name" application/vnd.in-toto+json 67108864 "$WORK/statement"
@@ -208,11 +237,16 @@ judge_list() {
     say 'list of files'
     # The Statement, an object a line, each line as one letter: bundle, files, perhaps an sbom's parts, target, subject.
     text='"[^"\\]*"' number='(0|[1-9][0-9]{0,14})' hex='"[0-9a-f]{64}"'
-    bundle='"base":(null|'$text'),"channel":'$text',"digest":"sha256","lock_sha256":'$hex',"lowest_revocation":'$number
+    long=$hex digits=64 list=SHA256SUMS flat_digests='"sha256":'$hex
+    if [ "$sha" = sha384 ]; then # beside it the SHA-256 that a file's makers name it by
+        long='"[0-9a-f]{96}"' digits=96 list=SHA384SUMS
+        flat_digests=$flat_digests',"sha384":'$long
+    fi
+    bundle='"base":(null|'$text'),"channel":'$text',"digest":"'$sha'","lock_sha256":'$hex',"lowest_revocation":'$number
     bundle=$bundle',"lowest_verifier":'$text',"name":'$text',"security_epoch":'$number',"source_date_epoch":'$number
-    file='"leaf_root":'$hex',"mode":"0(644|755)","path":'$text',"sha256":'$hex',"size_bytes":'$number'\}'
+    file='"leaf_root":'$long',"mode":"0(644|755)","path":'$text','$flat_digests',"size_bytes":'$number'\}'
     target='"architecture":'$text',"distribution":'$text',"driver":(null|'$text'),"kernel":'$text',"python":'$text
-    part='"path":'$text',"sha256":'$hex'\}'
+    part='"path":'$text','$flat_digests'\}'
     { tr '{' '\n' <carrier/statement.json; echo; } >"$WORK/lines"
     shape=$(sed -E '
         s|^$|0|; t
@@ -224,23 +258,23 @@ judge_list() {
         s/^'"$file"'\],"sbom":\[$/h/; t
         s/^'"$target"',"release":'"$text"'\}\},"predicateType":"urn:airgap:bundle:v1","subject":\[$/4/; t
         s|^"digest":$|5|; t
-        s|^"sha256":'"$hex"'\},"name":"SHA256SUMS"\}\]\}$|6|; t
+        s|^"'"$sha"'":'"$long"'\},"name":"'"$list"'"\}\]\}$|6|; t
         s/^'"$part"',$/p/; t
         s/^'"$part"'\],"target":$/q/; t
         s/.*/?/' "$WORK/lines" | tr -d '\n')
     printf '%s\n' "$shape" | grep -qE '^0123f*(g|hp*q)456$' || die 13 'carrier/statement.json: not a Statement in its one spelling' "$again"
     sums=$(tail -n 1 "$WORK/lines" | cut -d'"' -f4)
-    [ -f sealed/SHA256SUMS ] || die 13 'sealed/SHA256SUMS: missing' "$again"
-    is sealed/SHA256SUMS "$sums" || die 11 "sealed/SHA256SUMS: expected sha256 $sums" "$again"
+    [ -f "sealed/$list" ] || die 13 "sealed/$list: missing" "$again"
+    is "sealed/$list" "$sums" || die 11 "sealed/$list: expected $sha $sums" "$again"
     # Before sha256sum sees it: it would read `-`, links and much else. A component starts with neither `-` nor `.`.
     part='[A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=-]*'
-    ! grep -aqvE "^[0-9a-f]{64}  $part(/$part)*\$" sealed/SHA256SUMS || die 13 'sealed/SHA256SUMS: bad line' "$again"
-    sed -n 's|^"leaf_root":.*,"path":"\([^"]*\)","sha256":"\([0-9a-f]*\)".*|\2  \1|p' "$WORK/lines" >"$WORK/sums"
-    sed -n 's|^"path":"\([^"]*\)","sha256":"\([0-9a-f]*\)"}.*|\2  \1|p' "$WORK/lines" >"$WORK/documents"
-    [ "$(grep '^.\{66\}sbom/' "$WORK/sums")" = "$(cat "$WORK/documents")" ] || die 13 'carrier/statement.json: sbom is not what lies in sealed/sbom' "$again"
-    is "$WORK/sums" "$sums" || die 13 'sealed/SHA256SUMS: does not list the files of the Statement' "$again"
-    cut -c67- sealed/SHA256SUMS >"$WORK/names"
-    sort -cu "$WORK/names" 2>/dev/null || die 13 'sealed/SHA256SUMS: not sorted, or a name twice' "$again"
+    ! grep -aqvE "^[0-9a-f]{$digits}  $part(/$part)*\$" "sealed/$list" || die 13 "sealed/$list: bad line" "$again"
+    sed -n 's|^"leaf_root":.*,"path":"\([^"]*\)",.*"'"$sha"'":"\([0-9a-f]*\)".*|\2  \1|p' "$WORK/lines" >"$WORK/sums"
+    sed -n 's|^"path":"\([^"]*\)",.*"'"$sha"'":"\([0-9a-f]*\)"}.*|\2  \1|p' "$WORK/lines" >"$WORK/documents"
+    [ "$(grep "^.\{$((digits + 2))\}sbom/" "$WORK/sums")" = "$(cat "$WORK/documents")" ] || die 13 'carrier/statement.json: sbom is not what lies in sealed/sbom' "$again"
+    is "$WORK/sums" "$sums" || die 13 "sealed/$list: does not list the files of the Statement" "$again"
+    cut -c$((digits + 3))- "sealed/$list" >"$WORK/names"
+    sort -cu "$WORK/names" 2>/dev/null || die 13 "sealed/$list: not sorted, or a name twice" "$again"
     odd=$(awk '
         length($0) > 512 { print "a name of more than 512 bytes"; exit }
         {
@@ -252,8 +286,8 @@ judge_list() {
             for (i = 2; i <= count; i++) { folder[path] = 1; path = path "/" part[i] }
         }
         END { for (path in folder) if (path in file) print path ": a file, and a folder" }' "$WORK/names" | head -n 1)
-    [ -z "$odd" ] || die 13 "sealed/SHA256SUMS: $odd" "$again"
-    { cat "$WORK/names"; echo SHA256SUMS; } | sort >"$WORK/listed"
+    [ -z "$odd" ] || die 13 "sealed/$list: $odd" "$again"
+    { cat "$WORK/names"; echo "$list"; } | sort >"$WORK/listed"
     sed -n 's|^sealed/||p' "$WORK/files" | sort >"$WORK/there"
     comm -13 "$WORK/listed" "$WORK/there" >"$WORK/extra"
     comm -23 "$WORK/listed" "$WORK/there" >"$WORK/missing"
@@ -262,7 +296,7 @@ judge_list() {
 }
 judge_copied() { # extended regular expression of the files, below sealed/, that stayed where they are
     say 'digests'
-    grep -vE "^.{66}($1)" sealed/SHA256SUMS >"$WORK/sums"
+    grep -vE "^.{$((digits + 2))}($1)" "sealed/$list" >"$WORK/sums"
     digests .
     for key in channel lowest_revocation lowest_verifier name security_epoch version; do
         said=$(sed -n "4s/.*\"$key\":\"\{0,1\}\([^\",}]*\).*/\1/p" "$WORK/lines")
@@ -274,11 +308,11 @@ judge_copied() { # extended regular expression of the files, below sealed/, that
         die 14 "revocations: expected number $lowest or higher, found $revocations: the list was taken away, or is an old one" "$again"
 }
 judge_stayed() { # the same expression, folder with sealed/
-    grep -E "^.{66}($1)" sealed/SHA256SUMS >"$WORK/sums" || :
+    grep -E "^.{$((digits + 2))}($1)" "sealed/$list" >"$WORK/sums" || :
     [ ! -s "$WORK/sums" ] || digests "$2"
 }
 digests() { # folder with sealed/; of the files in $WORK/sums
-    (cd "$1/sealed" && sha256sum -c --strict --quiet "$WORK/sums") >"$WORK/failed" 2>/dev/null && return
+    (cd "$1/sealed" && "${sha}sum" -c --strict --quiet "$WORK/sums") >"$WORK/failed" 2>/dev/null && return
     first=$(grep -m 1 ': FAILED' "$WORK/failed" || echo 'a file: FAILED')
     case $first in
         *': FAILED open or read') die 40 "sealed/${first%: FAILED*}: cannot be read" 'look at dmesg, and at who may read it' ;;

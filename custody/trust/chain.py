@@ -13,8 +13,9 @@ from custody.errors import BundleMalformed, TrustRejected
 from custody.trust import revocations as lists
 from custody.trust import root as roots
 from custody.trust.envelope import Envelope
+from custody.trust.profile import algorithm_of, hexdigest
 from custody.trust.revocations import Revocations
-from custody.trust.root import Root, fingerprint
+from custody.trust.root import Root
 
 _PAPER = "compare with the paper that travelled apart from the medium; do not go on"
 _AGAIN = "fetch the medium again from where it was made"
@@ -81,7 +82,8 @@ def believe(carried: Carried, pinned: str, kept: Kept = Kept()) -> Trust:
     # A pin that was remembered before any medium came is where this machine begins, whatever is typed now.
     begin = kept.fingerprints[-1] if kept.fingerprints else pinned
     data = kept.root if kept.root is not None else _with_fingerprint(carried, begin)
-    root, seen = _alone(data), [fingerprint(_envelope(data, roots.PAYLOAD_TYPE, "root").payload)]
+    root = _alone(data)
+    seen = [root.fingerprint]
     newest = max(carried.roots, default=0)
     if newest >= root.version and _payload(carried, root.version) != root.payload():
         raise TrustRejected(
@@ -90,7 +92,7 @@ def believe(carried: Carried, pinned: str, kept: Kept = Kept()) -> Trust:
     for version in range(root.version + 1, newest + 1):
         _payload(carried, version)
         root, data = _next(root, carried.roots[version], frozenset(old.keys)), carried.roots[version]
-        seen.append(fingerprint(root.payload()))
+        seen.append(root.fingerprint)
     fingerprints = (*(x for x in kept.fingerprints if x not in seen), *seen)
     if pinned not in fingerprints:
         raise TrustRejected(f"root: expected the fingerprint {pinned}, found {seen[-1]}", _PAPER)
@@ -101,9 +103,10 @@ def believe(carried: Carried, pinned: str, kept: Kept = Kept()) -> Trust:
 
 
 def _with_fingerprint(carried: Carried, pinned: str) -> bytes:
-    found = []
+    found, algorithm = [], algorithm_of(pinned)
     for version, data in sorted(carried.roots.items()):
-        found.append(fingerprint(_envelope(data, roots.PAYLOAD_TYPE, f"{version}.root.json").payload))
+        payload = _envelope(data, roots.PAYLOAD_TYPE, f"{version}.root.json").payload
+        found.append(hexdigest(algorithm, payload))
         if found[-1] == pinned:
             return data
     raise TrustRejected(f"root: expected the fingerprint {pinned}, found {', '.join(found) or 'no root'}", _PAPER)

@@ -6,7 +6,6 @@ by the recovery role.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from custody.errors import BundleRevoked, InputInvalid, RolledBack, TrustRejecte
 from custody.trust import canonical
 from custody.trust.chain import Trust
 from custody.trust.envelope import Envelope
+from custody.trust.profile import hexdigest
 from custody.trust.revocations import Revocations
 from custody.trust.statement import Identity
 
@@ -36,11 +36,11 @@ class Offer:
     """A bundle that enough persons signed.
 
     Attributes:
-        statement_sha256: of the Statement's bytes.
+        statement_digest: of the Statement's bytes, with the bundle's algorithm.
     """
 
     identity: Identity
-    statement_sha256: str
+    statement_digest: str
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Order:
     """Leave to go back, once, from one accepted version to one Statement. Only `parse_order` reads one.
 
     Attributes:
-        digest: SHA-256 of the payload, which a host remembers.
+        digest: SHA-384 of the payload, which a host remembers.
     """
 
     channel: str
     from_version: int
     from_security_epoch: int
     to_version: int
-    statement_sha256: str
+    statement_digest: str
     reason: str
 
     def payload(self) -> bytes:
@@ -64,8 +64,8 @@ class Order:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the payload."""
-        return hashlib.sha256(self.payload()).hexdigest()
+        """SHA-384 of the payload."""
+        return hexdigest("sha384", self.payload())
 
 
 def parse_order(data: bytes, trust: Trust, name: str) -> Order:
@@ -101,7 +101,7 @@ def require_not_revoked(offer: Offer, revocations: Revocations) -> None:
         BundleRevoked: names the reason.
         TrustRejected: the list was left out or is an old one.
     """
-    reason = revocations.statements.get(offer.statement_sha256)
+    reason = revocations.statements.get(offer.statement_digest)
     if reason is not None:
         raise BundleRevoked(
             f"{offer.identity.id}: revoked in list {revocations.number}: {reason}", "ask for a newer release"
@@ -176,13 +176,13 @@ def require_not_older(
 def _allows(order: Order, offer: Offer, accepted: Accepted, used: tuple[str, ...]) -> bool:
     if order.digest in used:
         raise RolledBack(f"{offer.identity.id}: the downgrade order was used before", "ask for a new order")
-    wanted = (accepted.channel, accepted.version, accepted.security_epoch, offer.statement_sha256)
-    found = (order.channel, order.from_version, order.from_security_epoch, order.statement_sha256)
+    wanted = (accepted.channel, accepted.version, accepted.security_epoch, offer.statement_digest)
+    found = (order.channel, order.from_version, order.from_security_epoch, order.statement_digest)
     if wanted != found:
         raise RolledBack(
-            f"{offer.identity.id}: the downgrade order is for {order.statement_sha256[:16]} on a host at"
+            f"{offer.identity.id}: the downgrade order is for {order.statement_digest[:16]} on a host at"
             f" {order.channel} {order.from_version} (epoch {order.from_security_epoch}), expected"
-            f" {offer.statement_sha256[:16]} at {accepted.channel} {accepted.version} (epoch"
+            f" {offer.statement_digest[:16]} at {accepted.channel} {accepted.version} (epoch"
             f" {accepted.security_epoch})",
             "ask for an order that names this host's release and this bundle",
         )

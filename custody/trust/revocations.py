@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from custody.errors import TrustRejected
 from custody.trust import canonical
+from custody.trust.profile import hexdigest
 
 PAYLOAD_TYPE = "application/vnd.airgap.revocations+json"
 #: Thousands of entries.
 LIMIT_BYTES = 1 << 20
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_KEYID = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}|[0-9a-f]{96}")
 _REASON = re.compile(r"[ -~]{1,256}")
 _NEWER = "fetch a medium that was made with the newest list of the trust folder"
 
@@ -25,7 +26,7 @@ class Revocations:
     Attributes:
         number: 0 stands for "no list yet"; each list has a higher one than the list before.
         keys: reason by key id.
-        statements: reason by SHA-256 of a Statement's bytes.
+        statements: reason by digest of a Statement's bytes, SHA-256 or SHA-384, as its bundle has it.
     """
 
     number: int = 0
@@ -35,11 +36,12 @@ class Revocations:
     def __post_init__(self) -> None:
         if type(self.number) is not int or not 0 <= self.number <= 2**53 - 1:
             raise TrustRejected(f"revocations: number {self.number!r}, expected 0 or more")
-        for digest, reason in (*self.keys.items(), *self.statements.items()):
-            if not _DIGEST.fullmatch(digest):
-                raise TrustRejected(f"revocations: {digest!r}: expected 64 hexadecimal digits")
-            if not _REASON.fullmatch(reason):
-                raise TrustRejected(f"revocations: {digest}: expected a reason of 1 to 256 printable characters")
+        for entries, form, digits in ((self.keys, _KEYID, "64"), (self.statements, _DIGEST, "64 or 96")):
+            for digest, reason in entries.items():
+                if not form.fullmatch(digest):
+                    raise TrustRejected(f"revocations: {digest!r}: expected {digits} hexadecimal digits")
+                if not _REASON.fullmatch(reason):
+                    raise TrustRejected(f"revocations: {digest}: expected a reason of 1 to 256 printable characters")
 
     def require_growth(self, older: Revocations, name: str) -> None:
         """Refuse a list that takes something back.
@@ -69,7 +71,7 @@ class Revocations:
                 "_type": "airgap-revocations",
                 "schema_version": 1,
                 "number": self.number,
-                "flat_sha256": hashlib.sha256(self.flat()).hexdigest(),
+                "flat_sha384": hexdigest("sha384", self.flat()),
                 "keys": self.keys,
                 "statements": self.statements,
             }

@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from custody.errors import BundleMalformed, DigestMismatch, SignatureRejected
+from custody.errors import BundleMalformed, DigestMismatch, SignatureRejected, TrustRejected
 from custody.report import Reporter
 from custody.trust import statement as statements
 from custody.trust.chain import Carried, Kept, Trust, believe
 from custody.trust.envelope import LIMIT_BYTES, Envelope
-from custody.trust.leaves import DIGEST_BYTES, LEAF_BYTES, leaf_count, split, tree_root
+from custody.trust.leaves import LEAF_BYTES, digest_bytes, leaf_count, split, tree_root
 from custody.trust.policy import Offer, require_not_revoked, require_readable
+from custody.trust.profile import hexdigest
 from custody.trust.revocations import LIMIT_BYTES as LIST_LIMIT_BYTES
 from custody.trust.root import LIMIT_BYTES as ROOT_LIMIT_BYTES
 from custody.trust.statement import Entry, Statement
@@ -28,6 +29,7 @@ from custody.trust.statement import Entry, Statement
 #: Hashing scales to this many threads on common builders; reading is the limit beyond.
 _THREADS = 4
 _SUMS_LIMIT_BYTES = 32 << 20
+_SIGNATURE_LIMIT_BYTES = 8 << 10  # ML-DSA-87: 4627
 _MADE_HERE = object()
 #: What may come after sealing, and nothing else; a shell's extended regular expression too.
 CARRIER = re.compile(
@@ -94,7 +96,7 @@ class VerifiedBundle:
     @property
     def offer(self) -> Offer:
         """As policy wants it."""
-        return Offer(self.statement.predicate.bundle, hashlib.sha256(self.statement.dump()).hexdigest())
+        return _offer(self.statement, self.statement.dump())
 
     def entries(self, below: str = "") -> tuple[Entry, ...]:
         """Entries whose path starts with `below`, sorted by path."""
@@ -116,10 +118,10 @@ class VerifiedBundle:
         return _chunks(self.source, entry)
 
     def leaves(self, entry: Entry) -> list[bytes]:
-        """SHA-256 of every 1 MiB of a file, as signed; a payload file is not read for it."""
+        """Digest of every 1 MiB of a file, as signed; a payload file is not read for it."""
         if entry.size_bytes > LEAF_BYTES and not entry.path.startswith("data/"):
-            whole = _whole(self.source, entry)
-            return [hashlib.sha256(whole[i : i + LEAF_BYTES]).digest() for i in range(0, len(whole), LEAF_BYTES)]
+            whole, size = _whole(self.source, entry), LEAF_BYTES
+            return [_digest(entry, whole[i : i + size]) for i in range(0, len(whole), size)]
         return _leaves(self.source, entry)
 
     def read(self, path: str, limit_bytes: int = 16 << 20) -> bytes:
@@ -176,7 +178,7 @@ def verify_statement(source: Source, trust: Trust) -> VerifiedBundle:
     builders = trust.root.require("builder", known - revoked, what)
     approvers = trust.root.require("approver", known - revoked, what)
     for keyid, signature in envelope.signatures.items():
-        if source.carrier(f"sig/{keyid}.sig", 1 << 10) != signature:
+        if source.carrier(f"sig/{keyid}.sig", _SIGNATURE_LIMIT_BYTES) != signature:
             raise SignatureRejected(f"carrier/sig/{keyid}.sig: differs from the signature in statement.dsse.json")
     if source.carrier("statement.json", statements.LIMIT_BYTES) != envelope.payload:
         raise SignatureRejected("carrier/statement.json: differs from the payload of statement.dsse.json")
@@ -187,8 +189,13 @@ def verify_statement(source: Source, trust: Trust) -> VerifiedBundle:
         if found.path.startswith("sig/") and found.path[4:-4] not in envelope.signatures:
             raise SignatureRejected(f"carrier/{found.path}: is not in statement.dsse.json", _AGAIN)
     require_readable(statement.predicate.bundle)
-    offer = Offer(statement.predicate.bundle, hashlib.sha256(envelope.payload).hexdigest())
-    require_not_revoked(offer, trust.revocations)
+    if statement.algorithm != trust.root.profile.algorithm:
+        raise TrustRejected(
+            f"{name}: root {trust.root.version} has profile {trust.root.profile.name}: expected digest"
+            f" {trust.root.profile.algorithm}, found {statement.algorithm}",
+            "name that profile in the manifest, and lock, build and sign anew",
+        )
+    require_not_revoked(_offer(statement, envelope.payload), trust.revocations)
     _check_listing(source, statement)
     return VerifiedBundle(statement, trust, builders, approvers, source, _MADE_HERE)
 
@@ -249,6 +256,14 @@ def _check_contents(source: Source, entries: Iterable[Entry], reporter: Reporter
             raise
 
 
+def _offer(statement: Statement, data: bytes) -> Offer:
+    return Offer(statement.predicate.bundle, hexdigest(statement.algorithm, data))
+
+
+def _digest(entry: Entry, data: bytes) -> bytes:
+    return hashlib.new(entry.algorithm, data).digest()
+
+
 def _require_twin(source: Source, name: str, flat: bytes) -> None:
     if source.carrier(f"trust/{name}.flat", ROOT_LIMIT_BYTES) != flat:
         raise BundleMalformed(f"carrier/trust/{name}.flat: not the flat twin of {name}.json", _AGAIN)
@@ -256,16 +271,17 @@ def _require_twin(source: Source, name: str, flat: bytes) -> None:
 
 def _check_listing(source: Source, statement: Statement) -> None:
     wanted = {entry.path: entry for entry in statement.predicate.files}
-    with source.open(statements.SUMS_NAME) as stream:
+    name, algorithm = statement.sums_name, statement.algorithm
+    with source.open(name) as stream:
         listed = stream.read(_SUMS_LIMIT_BYTES + 1)
-    found_digest = hashlib.sha256(listed).hexdigest()
-    if found_digest != statement.sums_sha256:
+    found_digest = hexdigest(algorithm, listed)
+    if found_digest != statement.sums_digest:
         raise DigestMismatch(
-            f"sealed/SHA256SUMS: expected sha256 {statement.sums_sha256}, found {found_digest}",
+            f"sealed/{name}: expected {algorithm} {statement.sums_digest}, found {found_digest}",
             "the list was changed: fetch the medium again from where it was made",
         )
     if listed != statements.sums(wanted.values()):
-        raise BundleMalformed("sealed/SHA256SUMS: does not list the files of the Statement")
+        raise BundleMalformed(f"sealed/{name}: does not list the files of the Statement")
     problems = []
     seen = set()
     for found in source.listing():
@@ -274,7 +290,7 @@ def _check_listing(source: Source, statement: Statement) -> None:
             problems.append(f"sealed/{found.path}: expected a regular file, found a {found.kind}")
         elif found.mode & 0o7000:
             problems.append(f"sealed/{found.path}: setuid, setgid or sticky")
-        elif found.path == statements.SUMS_NAME:
+        elif found.path == name:
             continue
         elif found.path not in wanted:
             problems.append(f"sealed/{found.path}: extra, nobody signed it")
@@ -293,19 +309,21 @@ def _chunks(source: Source, entry: Entry) -> Iterator[bytes]:
 
 
 def _leaves(source: Source, entry: Entry) -> list[bytes]:
+    size = digest_bytes(entry.algorithm)
     if entry.size_bytes <= LEAF_BYTES:
         # One chunk: its only leaf is the flat digest.
-        leaves = [bytes.fromhex(entry.sha256)] if entry.size_bytes else []
+        leaves = [bytes.fromhex(entry.digest)] if entry.size_bytes else []
         where = "the Statement"
     else:
         where = leaf_path(entry.path)
         with source.open(where) as stream:
-            data = stream.read(leaf_count(entry.size_bytes) * DIGEST_BYTES + 1)
-        leaves = split(data)
-    if len(leaves) != leaf_count(entry.size_bytes) or tree_root(leaves).hex() != entry.leaf_root:
+            data = stream.read(leaf_count(entry.size_bytes) * size + 1)
+        leaves = split(data, entry.algorithm)
+    found = tree_root(leaves, entry.algorithm).hex()
+    if len(leaves) != leaf_count(entry.size_bytes) or found != entry.leaf_root:
         raise DigestMismatch(
             f"{where}: expected the leaves of {entry.path} with root {entry.leaf_root},"
-            f" found {tree_root(leaves).hex() if all(len(x) == DIGEST_BYTES for x in leaves) else 'broken leaves'}",
+            f" found {found if all(len(x) == size for x in leaves) else 'broken leaves'}",
             "the leaf file was changed: fetch the medium again from where it was made",
         )
     return leaves
@@ -317,9 +335,9 @@ def _whole(source: Source, entry: Entry) -> bytes:
         raise BundleMalformed(f"sealed/{entry.path}: {entry.size_bytes} bytes, at most {_SUMS_LIMIT_BYTES} expected")
     with source.open(entry.path) as stream:
         data = stream.read(entry.size_bytes + 1)
-    found = hashlib.sha256(data).hexdigest()
-    if found != entry.sha256:
-        raise DigestMismatch(f"sealed/{entry.path}: expected sha256 {entry.sha256}, found {found}", _AGAIN)
+    found = hexdigest(entry.algorithm, data)
+    if found != entry.digest:
+        raise DigestMismatch(f"sealed/{entry.path}: expected {entry.algorithm} {entry.digest}, found {found}", _AGAIN)
     return data
 
 
@@ -327,11 +345,11 @@ def _checked(source: Source, entry: Entry, leaves: list[bytes]) -> Iterator[byte
     with source.open(entry.path) as stream:
         for number, leaf in enumerate(leaves):
             chunk = stream.read(LEAF_BYTES)
-            if hashlib.sha256(chunk).digest() != leaf:
+            if _digest(entry, chunk) != leaf:
                 raise DigestMismatch(
                     f"sealed/{entry.path}: leaf {number} of {len(leaves)} (bytes {number * LEAF_BYTES} to"
                     f" {number * LEAF_BYTES + len(chunk)}): expected {leaf.hex()},"
-                    f" found {hashlib.sha256(chunk).hexdigest()}",
+                    f" found {_digest(entry, chunk).hex()}",
                     "the file was changed or the medium is damaged: burn it again and verify before it travels",
                 )
             yield chunk

@@ -26,6 +26,10 @@ from tests.vm.sitefiles import site_yml
 AIRGAP = Path(sys.executable).with_name("airgap")
 ALONE = ("unshare", "--map-root-user", "--net", "--mount")
 NAMES = ("verify", "install", "start", "check")
+#: Runs a script in a tree with another openssl; it sees the same temporary files.
+_IN_TREE = (
+    'for d in /tmp /dev; do mount --rbind $d "$0$d"; done; exec chroot "$0" /usr/bin/env TMPDIR="$TMPDIR" sh "$@"'
+)
 #: Runs a command on a host that remembers nothing, and prints what it remembers afterwards.
 _FRESH = (
     'for d in /run /var/lib; do mount -t tmpfs none $d; done; "$@"; c=$?; cat /var/lib/airgap/state.json 2>&-; exit $c'
@@ -42,7 +46,8 @@ def scripts() -> Path:
     return folder
 
 
-def _command(name: str, folder: Path, fingerprint: str) -> list[str]:
+def _command(name: str, folder: Path, fingerprint: str, modern: Path | None) -> list[str]:
+    shell = ["sh"] if modern is None else ["sh", "-c", _IN_TREE, str(modern)]
     if name == "verify":
         return [*ALONE, str(AIRGAP), "verify", str(folder), "--fingerprint", fingerprint]
     if name == "install":
@@ -50,17 +55,21 @@ def _command(name: str, folder: Path, fingerprint: str) -> list[str]:
         models = ("--models", str(folder / "sealed/data/models"))
         return [*ALONE, "sh", "-c", _FRESH, "-", str(AIRGAP), "install", str(folder), *models, *terms]
     if name == "start":
-        return [*ALONE, "sh", str(scripts() / "start"), "--check", str(folder)]
-    return [*ALONE, "sh", str(scripts() / "check"), str(folder), fingerprint]
+        return [*ALONE, *shell, str(scripts() / "start"), "--check", str(folder)]
+    return [*ALONE, *shell, str(scripts() / "check"), str(folder), fingerprint]
 
 
-def judge(folder: Path, fingerprint: str) -> dict[str, subprocess.CompletedProcess[str]]:
-    """What each of them says, all at once; none of them changes the folder, and none leaves anything behind."""
+def judge(folder: Path, fingerprint: str, modern: Path | None = None) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What each of them says, all at once; none of them changes the folder, and none leaves anything behind.
+
+    Args:
+        modern: a tree in which the scripts run.
+    """
     before = state(folder)
     with tempfile.TemporaryDirectory() as private:
         running = {
             name: subprocess.Popen(
-                _command(name, folder, fingerprint),
+                _command(name, folder, fingerprint, modern),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
                 env={**os.environ, "TMPDIR": private},
             )
@@ -75,9 +84,11 @@ def judge(folder: Path, fingerprint: str) -> dict[str, subprocess.CompletedProce
     return done
 
 
-def require_accepted(folder: Path, fingerprint: str) -> dict[str, subprocess.CompletedProcess[str]]:
+def require_accepted(
+    folder: Path, fingerprint: str, modern: Path | None = None
+) -> dict[str, subprocess.CompletedProcess[str]]:
     """All of them accept."""
-    done = judge(folder, fingerprint)
+    done = judge(folder, fingerprint, modern)
     codes = {name: one.returncode for name, one in done.items()}
     assert codes == {**dict.fromkeys(NAMES, 0), "install": PreflightFailed.exit_code}, done
     assert remembers(done["install"])["root_fingerprint"]
@@ -88,14 +99,21 @@ def require_accepted(folder: Path, fingerprint: str) -> dict[str, subprocess.Com
 
 
 def require_refused(
-    folder: Path, fingerprint: str, code: int, shell_code: int, named: str, *, in_models: bool = False
+    folder: Path,
+    fingerprint: str,
+    code: int,
+    shell_code: int,
+    named: str,
+    *,
+    in_models: bool = False,
+    modern: Path | None = None,
 ) -> None:
     """All of them refuse with these exit codes, `airgap verify` with these words, and none with a traceback.
 
     Args:
         in_models: the lie is inside of a model, which the installer reads only once, when it copies it.
     """
-    done = judge(folder, fingerprint)
+    done = judge(folder, fingerprint, modern)
     found = {name: one.returncode for name, one in done.items()}
     install_code = PreflightFailed.exit_code if in_models else code
     assert found == {"verify": code, "install": install_code, "start": shell_code, "check": shell_code}, done

@@ -146,7 +146,7 @@ def command(file: Path) -> list[str]:
     return {
         "manifest.yml": ["lock", str(file), "--cache", str(folder / "cache")],
         "site.yml": ["install", str(folder), "--site", str(file), "--fingerprint", ZEROS],
-        "hosts.yml": ["install", str(folder), "-i", str(file), "--fingerprint", ZEROS, "--start-sha256", ZEROS],
+        "hosts.yml": ["install", str(folder), "-i", str(file), "--fingerprint", ZEROS, "--start-digest", ZEROS],
         "some.lock.json": ["build", str(file), str(folder / "bundle"), "--cache", str(folder / "cache")],
     }[file.name]
 

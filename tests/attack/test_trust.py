@@ -19,15 +19,16 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from bundler.bundle.sign import sign_bundle
-from bundler.bundle.trustfolder import TrustFolder, statement_sha256
+from bundler.bundle.trustfolder import TrustFolder, statement_digest
 from custody.report import SilentReporter
 from custody.trust import canonical, statement
 from custody.trust import revocations as lists
 from custody.trust import root as roots
 from custody.trust.envelope import Envelope
-from custody.trust.keys import SCHEME, PrivateKey, PublicKey
+from custody.trust.keys import PrivateKey, PublicKey
+from custody.trust.profile import P384_SCHEME
 from custody.trust.revocations import Revocations
-from custody.trust.root import Person, Root, fingerprint
+from custody.trust.root import Person, Root
 from tests import bundles
 from tests.attack.judges import require_accepted, require_refused
 
@@ -66,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         here.rotate(add, remove, thresholds)
         for key in (BOB, CAROL, DORA):
             here.sign(key)
-        pinned.append(fingerprint(here.newest_root()[0].payload()))
+        pinned.append(here.newest_root()[0].fingerprint)
     (folder / "trust/revocations.json").write_bytes(_listed(LOST, BOB, CAROL, DORA))
     made = []
     for version in (1, 2):
@@ -244,7 +245,7 @@ def _list(content: Revocations, *keys: PrivateKey) -> Callable[[Path], None]:
 
 
 def _revoke_statement(folder: Path) -> None:
-    content = Revocations(2, LOST.keys, {statement_sha256(folder): "answers nonsense"})
+    content = Revocations(2, LOST.keys, {statement_digest(folder): "answers nonsense"})
     _list(content, BOB, CAROL, DORA)(folder)
 
 
@@ -261,7 +262,7 @@ def _revoke_bob(folder: Path) -> None:
 def _list_zero(folder: Path) -> None:
     content = json.loads(LOST.payload())
     flat = LOST.flat().replace(b"number 1", b"number 0")
-    payload = canonical.dump({**content, "number": 0, "flat_sha256": hashlib.sha256(flat).hexdigest()})
+    payload = canonical.dump({**content, "number": 0, "flat_sha384": hashlib.sha384(flat).hexdigest()})
     _put(folder, "trust/revocations.json", _enveloped(lists.PAYLOAD_TYPE, payload, BOB, CAROL, DORA))
     _put(folder, "trust/revocations.flat", flat)
 
@@ -402,17 +403,29 @@ GOOD: People = (("bob", ("approver",), (BOB.public.der,)), ("dora", ("builder", 
 
 def _raw_root(people: People, thresholds: dict[str, int]) -> tuple[bytes, bytes]:
     """Payload and flat twin of a root that `Root` would not make."""
-    lines = ["airgap-root 1", "version 1", *(f"threshold {role} {n}" for role, n in sorted(thresholds.items()))]
+    lines = [
+        "airgap-root 1",
+        "version 1",
+        "profile p384",
+        *(f"threshold {role} {n}" for role, n in sorted(thresholds.items())),
+    ]
     persons = []
     for name, held, keys in sorted(people):
         lines += [f"role {name} {role}" for role in held]
         ids = sorted((hashlib.sha256(der).hexdigest(), base64.b64encode(der).decode()) for der in keys)
         lines += [f"key {name} {keyid} {text}" for keyid, text in ids]
-        listed = [{"keyid": keyid, "scheme": SCHEME, "public": text} for keyid, text in ids]
+        listed = [{"keyid": keyid, "scheme": P384_SCHEME, "public": text} for keyid, text in ids]
         persons.append({"name": name, "roles": list(held), "keys": listed})
     flat = ("\n".join(lines) + "\n").encode()
-    content = {"_type": "airgap-root", "schema_version": 1, "version": 1, "thresholds": thresholds, "persons": persons}
-    return canonical.dump({**content, "flat_sha256": hashlib.sha256(flat).hexdigest()}), flat
+    content = {
+        "_type": "airgap-root",
+        "schema_version": 1,
+        "version": 1,
+        "profile": "p384",
+        "thresholds": thresholds,
+        "persons": persons,
+    }
+    return canonical.dump({**content, "flat_sha384": hashlib.sha384(flat).hexdigest()}), flat
 
 
 def _other(index: int, change: Callable[[PublicKey], bytes]) -> People:

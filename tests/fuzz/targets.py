@@ -18,7 +18,7 @@ from custody.trust.leaves import split
 from custody.trust.policy import ORDER_TYPE, Order, parse_order
 from custody.trust.revocations import PAYLOAD_TYPE as LIST_TYPE
 from custody.trust.revocations import Revocations
-from custody.trust.root import Person, Root, fingerprint
+from custody.trust.root import Person, Root
 from custody.trust.statement import Entry, Identity, Predicate, StatementTarget
 
 #: The same keys in every run, so that a corpus stays worth something.
@@ -33,7 +33,7 @@ ROOT = Root(
 )
 _FIRST = Envelope(root.PAYLOAD_TYPE, ROOT.payload(), {}).signed_by(ALICE).signed_by(BOB).dump()
 _SECOND = Envelope(root.PAYLOAD_TYPE, Root(2, ROOT.persons, ROOT.thresholds).payload(), {}).dump()
-_PINNED = fingerprint(ROOT.payload())
+_PINNED = ROOT.fingerprint
 _TRUST = believe(Carried({1: _FIRST}), _PINNED)
 _LIST = Revocations(1, {"0" * 64: "lost"}, {"1" * 64: "nonsense"})
 _ORDER = Order("stable", 2, 1, 1, "0" * 64, "2 answers nonsense")
@@ -94,7 +94,7 @@ def _key(data: bytes) -> None:
 
 
 def _leaves(data: bytes) -> None:
-    assert b"".join(split(data)) == data
+    assert b"".join(split(data, "sha256")) == data
 
 
 #: By name: the parser, and what it accepts, or refuses late.

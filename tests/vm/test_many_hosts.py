@@ -63,7 +63,7 @@ class Site:
     work: Path
     folder: Path
     fingerprint: str
-    start_sha256: str
+    start_digest: str
     hosts: dict[str, Container]
 
     def inventory(self, *extra: str) -> Path:
@@ -84,7 +84,7 @@ class Site:
         """The laptop's command."""
         return [
             str(path.AIRGAP), "install", str(self.folder), "-i", str(self.work / "hosts.inventory"),
-            "--fingerprint", self.fingerprint, "--start-sha256", self.start_sha256,
+            "--fingerprint", self.fingerprint, "--start-digest", self.start_digest,
             "--known-hosts", str(self.work / "known_hosts"), "--minimum-version", "1", *map(str, options),
         ]  # fmt: skip
 
@@ -277,7 +277,7 @@ def test_a_laptop_gets_a_folder_that_stands_for_the_medium(site: Site) -> None:
         laptop.run("install -D -m 0700 /mnt/start /root/airgap/start")
         command = "sh /root/airgap/start /mnt --stage /srv/carry"
         done = laptop.run(command, stdin=f"{site.fingerprint}\n".encode())
-        assert f"--start-sha256 {site.start_sha256}" in done.text
+        assert f"--start-digest {site.start_digest}" in done.text
         assert laptop.run("diff -r /mnt /srv/carry").text == ""
         assert laptop.run("ls /opt/airgap").text == "releases"
         assert laptop.run("ls -A /var/lib/airgap /etc/airgap /run/count", check=False).stdout == b"/var/lib/airgap:\n"

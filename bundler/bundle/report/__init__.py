@@ -124,7 +124,7 @@ def _kinds(bundle: VerifiedBundle) -> list[tuple[str, str, str]]:
 
 
 def _fingerprints(receipt: Receipt) -> list[tuple[str, str]]:
-    named = ((f"root {receipt.root_version}", receipt.root_fingerprint), ("Statement", receipt.statement_sha256))
+    named = ((f"root {receipt.root_version}", receipt.root_fingerprint), ("Statement", receipt.statement_digest))
     return [(name, groups(digest)) for name, digest in named if digest]
 
 

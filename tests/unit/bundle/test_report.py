@@ -85,7 +85,7 @@ def test_a_receipt_is_signed_and_says_what_was_found(made: Made, bundle: Verifie
     assert (content["builders"], content["approvers"]) == (["alice"], ["bob"])
     assert content["root_fingerprint"] == made.fingerprint
     statement = (made.folder / "carrier/statement.json").read_bytes()
-    assert content["statement_sha256"] == hashlib.sha256(statement).hexdigest()
+    assert content["statement_digest"] == hashlib.sha256(statement).hexdigest()
 
 
 def test_a_refusal_has_a_receipt_and_no_report(made: Made, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_receipt_of_a_bundle_without_statement(made: Made, tmp_path: Path) -> 
     (tmp_path / "sealed").mkdir()
     (tmp_path / "carrier").mkdir()
     found = refused(FolderSource(tmp_path), made.fingerprint, DigestMismatch("x differs"))
-    assert (found.statement_sha256, found.exit_code) == (None, 11)
+    assert (found.statement_digest, found.exit_code) == (None, 11)
 
 
 def test_models_that_were_not_read_are_said_to_be(bundle: VerifiedBundle) -> None:

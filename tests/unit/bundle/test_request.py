@@ -28,7 +28,7 @@ from custody.report import SilentReporter
 from custody.trust import canonical
 from custody.trust.envelope import pae
 from custody.trust.keys import PrivateKey
-from custody.trust.root import Person, Root, fingerprint
+from custody.trust.root import Person, Root
 from custody.trust.statement import PAYLOAD_TYPE
 from custody.trust.verify import read_trust, verify_bundle
 from tests.bundles import PAYLOAD, Made, make, make_trust, sealed
@@ -209,7 +209,7 @@ def test_attach_refuses_a_revoked_key_and_one_without_the_role(bundle: Path, tmp
     )
     trust = tmp_path / "trust"
     root = Root(1, persons, {"root": 2, "builder": 1, "approver": 1})
-    assert make_trust(trust, root, [alice, bob]) == fingerprint(root.payload())
+    assert make_trust(trust, root, [alice, bob]) == root.fingerprint
     data = export_request(bundle, trust, SILENT).dump()
     with pytest.raises(TrustRejected, match="neither builder nor approver"):
         attach(bundle, signed(data, carol), trust)
@@ -234,7 +234,7 @@ def _other_digest(content: dict[str, Any]) -> None:
 
 
 def _other_statement_digest(content: dict[str, Any]) -> None:
-    content["statement_sha256"] = "0" * 64
+    content["statement_digest"] = "0" * 64
 
 
 def _other_lock(content: dict[str, Any]) -> None:
@@ -255,7 +255,7 @@ def _escape(content: dict[str, Any]) -> None:
 
 def _many_paths(content: dict[str, Any]) -> None:
     group = {"files": 1, "size_bytes": 1, "paths": ["x"] * 21}
-    content["difference"] = {"base": "a", "base_sha256": "0" * 64, "signed_by": [], "new": group}
+    content["difference"] = {"base": "a", "base_digest": "0" * 64, "signed_by": [], "new": group}
     content["difference"] |= {"changed": group, "gone": group}
 
 
@@ -265,7 +265,7 @@ def _many_paths(content: dict[str, Any]) -> None:
         (_other_version, BundleMalformed, "summary: is not that of the Statement"),
         (_other_statement, DigestMismatch, "pae_sha384"),
         (_other_digest, DigestMismatch, "pae_sha384"),
-        (_other_statement_digest, DigestMismatch, "statement_sha256"),
+        (_other_statement_digest, DigestMismatch, "statement_digest"),
         (_other_lock, DigestMismatch, r"lock\.json"),
         (_no_lock, BundleMalformed, "Statement and lock, or neither"),
         (_unknown_field, BundleMalformed, "note"),

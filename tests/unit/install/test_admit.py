@@ -12,7 +12,7 @@ import pytest
 from bundler.bundle.order import sign_order
 from bundler.bundle.read import FolderSource
 from bundler.bundle.sign import sign_bundle
-from bundler.bundle.trustfolder import TrustFolder, statement_sha256
+from bundler.bundle.trustfolder import TrustFolder, statement_digest
 from bundler.install import paths, state
 from bundler.install.admit import Admitted, Terms, admit
 from custody.errors import (
@@ -115,7 +115,7 @@ def test_a_broken_payload_does_not_hide_a_revocation(site: Site) -> None:
 
 def test_a_revoked_bundle_is_refused_by_name(site: Site) -> None:
     bad = site.bundle("b1", 1)
-    site.trust.revoke({}, {statement_sha256(bad): "answers nonsense"})
+    site.trust.revoke({}, {statement_digest(bad): "answers nonsense"})
     for key in (BOB, CAROL):
         site.trust.sign(key)
     good = site.bundle("b2", 2)

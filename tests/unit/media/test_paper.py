@@ -56,10 +56,10 @@ def test_a_wrong_word_is_noticed() -> None:
 def test_the_paper_says_what_the_medium_shows(made: Made, bundle: VerifiedBundle) -> None:
     made_paper = paper.make_paper(bundle)
     assert made_paper.fingerprint == made.fingerprint
-    assert made_paper.start_sha256 == hashlib.sha256(start_partition(bundle).script).hexdigest()
-    assert made_paper.check_sha256 == hashlib.sha256(kit.kit()["check"]).hexdigest()
+    assert made_paper.start == hashlib.sha256(start_partition(bundle).script).hexdigest()
+    assert made_paper.check == hashlib.sha256(kit.kit()["check"]).hexdigest()
     text, page = paper.text(made_paper), paper.html(made_paper)
-    for group in paper.groups(made.fingerprint) + paper.groups(made_paper.start_sha256) + list(made_paper.words):
+    for group in paper.groups(made.fingerprint) + paper.groups(made_paper.start) + list(made_paper.words):
         assert group in text
         assert group in page
     assert "minimum version   1" in text

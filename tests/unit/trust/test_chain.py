@@ -13,7 +13,7 @@ from custody.trust.chain import Carried, Kept, Trust, believe
 from custody.trust.envelope import Envelope
 from custody.trust.keys import PrivateKey
 from custody.trust.revocations import Revocations
-from custody.trust.root import Person, Root, fingerprint
+from custody.trust.root import Person, Root
 
 ALICE, BOB, CAROL, DORA, MALLORY = (PrivateKey.generate() for _ in range(5))
 THRESHOLDS = {"root": 2, "builder": 1, "approver": 1}
@@ -28,7 +28,7 @@ CAROL_, DORA_ = person("carol", "root", key=CAROL), person("dora", "root", "buil
 ONE = Root(1, (ALICE_, BOB_, CAROL_), THRESHOLDS)
 TWO = Root(2, (BOB_, CAROL_, DORA_), THRESHOLDS)  # alice leaves, dora comes
 THREE = Root(3, (BOB_, CAROL_, DORA_), {**THRESHOLDS, "root": 3})
-PINNED = fingerprint(ONE.payload())
+PINNED = ONE.fingerprint
 
 
 def signed(root: Root, *keys: PrivateKey) -> bytes:
@@ -53,9 +53,9 @@ THIRD = signed(THREE, BOB, CAROL, DORA)
 def test_the_newest_root_is_reached_from_any_pinned_one() -> None:
     carried = Carried({1: FIRST, 2: SECOND, 3: THIRD})
     for root in (ONE, TWO, THREE):
-        trust = believe(carried, fingerprint(root.payload()))
+        trust = believe(carried, root.fingerprint)
         assert trust.root == THREE
-        assert trust.kept.fingerprints[0] == fingerprint(root.payload())
+        assert trust.kept.fingerprints[0] == root.fingerprint
         assert trust.kept.root == THIRD
 
 
@@ -91,7 +91,7 @@ def test_a_machine_that_remembers_a_root_goes_on_from_there() -> None:
     assert older.root == TWO  # an older medium does not take a root back
     newer = believe(Carried({2: SECOND, 3: THIRD}), PINNED, kept)
     assert (newer.root, len(newer.kept.fingerprints)) == (THREE, 3)
-    paper = fingerprint(THREE.payload())
+    paper = THREE.fingerprint
     assert believe(Carried({2: SECOND, 3: THIRD}), paper, kept).root == THREE
     with pytest.raises(TrustRejected, match="expected the fingerprint"):
         believe(Carried({1: FIRST}), paper, kept)

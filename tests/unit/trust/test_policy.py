@@ -33,7 +33,7 @@ from custody.trust.policy import (
     require_readable,
 )
 from custody.trust.revocations import Revocations
-from custody.trust.root import Person, Root, fingerprint
+from custody.trust.root import Person, Root
 from custody.trust.statement import Identity
 
 DIGEST = "ab" * 32
@@ -59,7 +59,7 @@ def trust() -> Trust:
     )
     root = Root(1, persons, {"root": 1, "builder": 1, "approver": 1, "recovery": 2})
     envelope = Envelope(roots.PAYLOAD_TYPE, root.payload(), {}).signed_by(ALICE)
-    return believe(Carried({1: envelope.dump()}), fingerprint(root.payload()))
+    return believe(Carried({1: envelope.dump()}), root.fingerprint)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_an_order_lets_one_host_go_back_once() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"channel": "beta"}, {"from_version": 6}, {"from_security_epoch": 1}, {"statement_sha256": "0" * 64}],
+    [{"channel": "beta"}, {"from_version": 6}, {"from_security_epoch": 1}, {"statement_digest": "0" * 64}],
 )
 def test_an_order_for_something_else_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(RolledBack, match="the downgrade order is for"):
@@ -143,7 +143,7 @@ def test_a_root_without_recovery_gives_no_orders() -> None:
     persons = (Person("alice", ("builder", "root"), (ALICE.public,)), Person("bob", ("approver",), (BOB.public,)))
     root = Root(1, persons, {"root": 1, "builder": 1, "approver": 1})
     envelope = Envelope(roots.PAYLOAD_TYPE, root.payload(), {}).signed_by(ALICE)
-    trust = believe(Carried({1: envelope.dump()}), fingerprint(root.payload()))
+    trust = believe(Carried({1: envelope.dump()}), root.fingerprint)
     with pytest.raises(TrustRejected, match="no threshold for recovery"):
         parse_order(signed(ORDER.payload(), BOB), trust, "order")
 

@@ -38,7 +38,7 @@ def test_pae_is_that_of_the_specification() -> None:
 def test_payload_survives_parsing_and_binds_the_flat_twin() -> None:
     payload = root().payload()
     assert Root.parse(payload, "root").payload() == payload
-    assert hashlib.sha256(root().flat()).hexdigest().encode() in payload
+    assert hashlib.sha384(root().flat()).hexdigest().encode() in payload
 
 
 def test_two_keys_of_one_person_count_once() -> None:
@@ -106,7 +106,7 @@ def test_versions_count_from_one(version: int) -> None:
         (lambda c: c["persons"][0]["keys"][0].update(public="eA=="), "SubjectPublicKeyInfo"),
         (lambda c: c["persons"][0]["keys"][0].update(keyid="0" * 64), "contradict"),
         (lambda c: c["persons"].reverse(), "contradict"),
-        (lambda c: c.update(flat_sha256="0" * 64), "contradict"),
+        (lambda c: c.update(flat_sha384="0" * 64), "contradict"),
         (lambda c: c.update(more=1), "unknown fields"),
     ],
 )
