@@ -12,9 +12,7 @@ from pathlib import Path
 from .images import CACHE, Image
 
 KVM = ("-accel", "kvm", "-cpu", "host")
-# Five levels of page tables cost time. QEMU before 8.0 leaves operands in the flags at cmpxchg16b; an interrupt right
-# after it saves them, and the kernel, which allocates memory with it, panics now and then.
-TCG = ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,cx16=off")
+TCG = ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off")  # five levels of page tables cost time
 _PROBE_S = 30.0
 _ALIVE = b"Run /init as init process"  # the kernel has unpacked itself and its initrd
 
