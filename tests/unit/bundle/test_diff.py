@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from bundler.bundle.diff import Contents, Difference, difference, read_contents
 from bundler.bundle.write import SBOM_NAME
-from bundler.cli.diff import command, page, rows
+from bundler.cli import cli
+from bundler.cli.diff import page, rows
 from bundler.manifest.lock import Lock, dump_lock
 from custody.errors import BundleMalformed, DigestMismatch, InputInvalid
 from custody.trust import canonical
@@ -190,18 +191,18 @@ def test_refuses_an_sbom_that_is_not_ours(bundle: Path, content: str) -> None:
 def test_the_command_reads_locks_and_bundles(tmp_path: Path) -> None:
     old, new = tmp_path / "old.lock.json", sealed(tmp_path / "new", rich(version=2))
     old.write_bytes(dump_lock(OLD))
-    done = CliRunner().invoke(command, [str(old), str(new)], catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["diff", str(old), str(new)], catch_exceptions=False)
     assert done.stdout.splitlines()[:2] == [
         "small-1 -> small-2: 0 new, 1 changed, 0 gone", "changed  bundle     version: 1 -> 2",
     ]  # fmt: skip
-    content = json.loads(CliRunner().invoke(command, [str(old), str(new), "--json"]).stdout)
+    content = json.loads(CliRunner().invoke(cli, ["diff", str(old), str(new), "--json"]).stdout)
     assert content["schema"] == "airgap.diff/1"
     assert content["changes"] == [
         {"kind": "bundle", "name": "version", "change": "changed", "old": {"facts": {"value": "1"}, "size_bytes": None},
          "new": {"facts": {"value": "2"}, "size_bytes": None}},
     ]  # fmt: skip
     old.write_text("{}")
-    assert isinstance(CliRunner().invoke(command, [str(old), str(new)]).exception, InputInvalid)
+    assert isinstance(CliRunner().invoke(cli, ["diff", str(old), str(new)]).exception, InputInvalid)
 
 
 def test_the_page_needs_nothing_else_and_shows_markup_as_text(tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_the_page_needs_nothing_else_and_shows_markup_as_text(tmp_path: Path) ->
     assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
     lock, html = tmp_path / "lock.json", tmp_path / "diff.html"
     lock.write_bytes(dump_lock(OLD))
-    CliRunner().invoke(command, [str(lock), str(lock), "--html", str(html)], catch_exceptions=False)
+    CliRunner().invoke(cli, ["diff", str(lock), str(lock), "--html", str(html)], catch_exceptions=False)
     assert "no difference" in html.read_text()
 
 

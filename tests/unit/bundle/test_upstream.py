@@ -16,7 +16,7 @@ from bundler.bundle.distribution import Signed, split_release
 from bundler.bundle.openpgp import signers
 from bundler.bundle.read import FolderSource
 from bundler.bundle.upstream import Proof, Verdict, check_upstream
-from bundler.cli.verify import command
+from bundler.cli import cli
 from custody import _run
 from custody.errors import EnvironmentProblem, IntegrityFailure, ProgramMissing, SignatureRejected
 from custody.trust.verify import read_trust, verify_statement
@@ -266,11 +266,11 @@ def test_a_machine_without_program_or_keyring_is_told_what_to_install(
 def test_verify_shows_a_table_of_80_columns_or_json(tmp_path: Path, sign: Sign, keyring: Path) -> None:
     made = signed(tmp_path, rich(sign))
     arguments = [str(made.folder), "--fingerprint", made.fingerprint, "--upstream", "--keyring", str(keyring)]
-    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["verify", *arguments], catch_exceptions=False)
     assert max(map(len, done.stdout.splitlines()[4:])) <= 80
     assert "accepted   debian: packages: 3: each as a signed index lists it" in done.stdout
     assert done.stdout.endswith("verdict:   accepted\n")
-    content = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)
+    content = json.loads(CliRunner().invoke(cli, ["verify", *arguments, "--json"]).stdout)
     assert (content["schema"], content["verdict"], len(content["upstream"])) == ("airgap.verify/1", "accepted", 8)
 
 
@@ -278,10 +278,10 @@ def test_verify_ends_with_an_error_when_a_proof_is_refused(tmp_path: Path, sign:
     made = rich(sign)
     bundle = signed(tmp_path, Rich(made.lock, {**made.payload, OPENSSL: b"another"}))
     arguments = [str(bundle.folder), "--fingerprint", bundle.fingerprint, "--upstream", "--keyring", str(keyring)]
-    table = CliRunner().invoke(command, arguments)
+    table = CliRunner().invoke(cli, ["verify", *arguments])
     assert isinstance(table.exception, IntegrityFailure) and "verdict:" not in table.stdout
     assert "refused    debian pool/main/o/openssl/" in table.stdout
-    found = CliRunner().invoke(command, [*arguments, "--json"])
+    found = CliRunner().invoke(cli, ["verify", *arguments, "--json"])
     assert isinstance(found.exception, IntegrityFailure) and json.loads(found.stdout)["verdict"] == "refused"
     # Its signers vouched for it, so without the option it stands.
-    assert CliRunner().invoke(command, arguments[:3]).exit_code == 0
+    assert CliRunner().invoke(cli, ["verify", *arguments[:3]]).exit_code == 0

@@ -134,6 +134,7 @@ def _other_signature(folder: Path) -> None:
         (_link("sealed/data/files/readme.txt"), BundleMalformed, "expected a regular file, found a link"),
         (_link("carrier/statement.json"), BundleMalformed, "statement.json"),
         (_longer("sealed/data/files/readme.txt"), BundleMalformed, "expected 6 bytes, found 7"),
+        (lambda f: (f / "sealed/data/files/readme.txt").chmod(0o4755), BundleMalformed, "readme.txt: setuid"),
         (_same_length("sealed/data/models/words.gguf"), DigestMismatch, "leaf 3 of 4"),
         (_same_length("sealed/leaves/models/words.gguf.leaves"), DigestMismatch, "words.gguf.leaves: leaf 0 of 1"),
         (_same_length("sealed/upstream/long.txt"), DigestMismatch, "upstream/long.txt: expected sha256"),
