@@ -24,7 +24,7 @@ def lay_down(bundle: Path, fingerprint: str, folder: Path) -> tuple[Path, str]:
         shutil.copytree(bundle / part, folder / part)
     (folder / "start").write_bytes(partition.script)
     (folder / "bootstrap").mkdir()
-    (folder / "bootstrap/SHA256SUMS").write_bytes(partition.sums)
+    (folder / "bootstrap" / partition.sums_name).write_bytes(partition.sums)
     for name, entry in partition.debs.items():
         shutil.copyfile(bundle / "sealed" / entry.path, folder / "bootstrap" / name)
     return folder, partition.script_digest

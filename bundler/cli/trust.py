@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 _PERSON = "NAME:ROLE[,ROLE]:PUBLIC-KEY-FILE[,FILE]"
 _PROFILES = click.Choice(("p384", "cnsa"))
+_SCHEMES = {"ecdsa-p384-sha384": "P-384", "ml-dsa-87": "ML-DSA-87"}
 
 
 @click.group()
@@ -171,11 +172,12 @@ def show(folder: Path, as_json: bool) -> None:
         show_json("airgap.root/1", {**content, "fingerprint": root.fingerprint})
         return
     click.echo(f"root {root.version}, profile {root.profile.name}")
-    click.echo(f"{'person':16} {'roles':28} key id")
+    click.echo(f"{'person':16} {'roles':24} {'scheme':10} key id")
     for person in root.persons:
         for public in person.keys:
             gone = "  revoked" if public.keyid in listed.keys else ""
-            click.echo(f"{person.name:16} {', '.join(person.roles):28} {public.keyid[:24]}{gone}")
+            scheme = _SCHEMES[public.scheme]
+            click.echo(f"{person.name:16} {', '.join(person.roles):24} {scheme:10} {public.keyid[:24]}{gone}")
     for role, count in sorted(root.thresholds.items()):
         click.echo(f"threshold {role:9} {count}")
     click.echo(f"signed by   {', '.join(signers) or 'nobody'}")

@@ -107,6 +107,15 @@ class Root:
             )
         )
 
+    def _halves(self, role: str, keyids: frozenset[str]) -> list[tuple[str, str]]:
+        """Persons who signed with one scheme and not with another, and which."""
+        found = []
+        for person in self.persons:
+            used = {key.scheme for key in person.keys if key.keyid in keyids}
+            if role in person.roles and used:
+                found += [(person.name, scheme) for scheme in sorted(self.profile.schemes - used)]
+        return found
+
     def _complete(self, keys: Iterable[PublicKey]) -> bool:
         return {key.scheme for key in keys} == self.profile.schemes
 
@@ -119,9 +128,10 @@ class Root:
         persons = self.persons_with(role, keyids)
         wanted = self.thresholds[role]
         if len(persons) < wanted:
+            halves = "".join(f"; {person} signed without {scheme}" for person, scheme in self._halves(role, keyids))
             raise SignatureRejected(
                 f"{what}: expected signatures of {wanted} {role}(s), found {len(persons)}"
-                f" ({', '.join(persons) or 'nobody'})",
+                f" ({', '.join(persons) or 'nobody'}{halves})",
                 "sign it with: airgap sign BUNDLE --key KEY --trust FOLDER",
             )
         return persons

@@ -75,7 +75,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         for key in (DORA, BOB):
             sign_bundle(bundle, key, folder / "trust", SilentReporter())
         made.append(bundle)
-    return World(*made, tuple(pinned))
+    return World(made[0], made[1], tuple(pinned))
 
 
 @pytest.fixture

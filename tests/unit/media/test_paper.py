@@ -30,11 +30,11 @@ def bundle(made: Made) -> VerifiedBundle:
 
 
 def test_what_is_typed_from_the_paper_comes_back() -> None:
-    digits = "0f" * 32
-    assert parse_fingerprint(" ".join(to_words(digits)).upper()) == digits
-    assert parse_fingerprint(" ".join(paper.groups(digits.upper()))) == digits
-    with pytest.raises(InputInvalid, match="expected 64 hexadecimal digits"):
-        parse_fingerprint(digits[1:])
+    for digits in ("0f" * 32, "c7" * 48):
+        assert parse_fingerprint(" ".join(to_words(digits)).upper()) == digits
+        assert parse_fingerprint(" ".join(paper.groups(digits.upper()))) == digits
+        with pytest.raises(InputInvalid, match="expected 64 or 96 hexadecimal digits"):
+            parse_fingerprint(digits[1:])
 
 
 def test_the_paper_says_what_the_medium_shows(made: Made, bundle: VerifiedBundle) -> None:
@@ -51,6 +51,17 @@ def test_the_paper_says_what_the_medium_shows(made: Made, bundle: VerifiedBundle
     assert "<svg" in page
     for outside in ("src=", "url(", "<script"):
         assert outside not in page
+
+
+def test_the_paper_of_profile_cnsa_fits_its_page(tmp_path: Path) -> None:
+    made = make(tmp_path / "made", profile="cnsa")
+    source = FolderSource(made.folder)
+    made_paper = paper.make_paper(verify_statement(source, read_trust(source, made.fingerprint)))
+    text = paper.text(made_paper)
+    assert (made_paper.algorithm, len(made_paper.start), len(made_paper.words)) == ("sha384", 96, 36)
+    assert "sha384 of start" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "sha384sum" in paper.html(made_paper)
 
 
 def test_the_command_writes_a_page_or_text(

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from custody.errors import SecretRefused, TrustRejected
 from custody.trust.keys import PrivateKey, PublicKey
+from custody.trust.profile import MLDSA_SCHEME
 
 PASSPHRASE = b"correct horse battery staple"
 
@@ -34,6 +35,20 @@ def test_a_key_survives_its_file_and_signs() -> None:
     assert not key.public.verifies(again.sign(b"it"), b"other")
     assert not key.public.verifies(b"", b"it")
     assert repr(key) == f"PrivateKey({key.public.keyid[:16]})"
+
+
+def test_a_key_of_ml_dsa_survives_its_file_and_signs() -> None:
+    key = PrivateKey.generate(MLDSA_SCHEME)
+    again = PrivateKey.load(key.dump(PASSPHRASE), PASSPHRASE, "alice-pq.key")
+    assert again.public == key.public
+    assert key.public.scheme == MLDSA_SCHEME
+    signature = again.sign(b"it")
+    assert len(signature) == 4627
+    assert key.public.verifies(signature, b"it")
+    assert not key.public.verifies(signature, b"other")
+    assert not key.public.verifies(signature + b"x", b"it")
+    with pytest.raises(SecretRefused, match="signs no digest"):
+        again.sign_digest(b"x" * 48)
 
 
 def test_key_files_that_are_refused() -> None:

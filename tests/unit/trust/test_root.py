@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from custody.errors import BundleMalformed, SignatureRejected, TrustRejected
 from custody.trust import canonical
 from custody.trust.envelope import Envelope, pae
 from custody.trust.keys import PrivateKey, PublicKey
+from custody.trust.profile import MLDSA_SCHEME, PROFILES
 from custody.trust.root import Person, Root
 
 ALICE, ALICE_TOO, BOB = (PrivateKey.generate() for _ in range(3))
@@ -39,6 +41,42 @@ def test_payload_survives_parsing_and_binds_the_flat_twin() -> None:
     payload = root().payload()
     assert Root.parse(payload, "root").payload() == payload
     assert hashlib.sha384(root().flat()).hexdigest().encode() in payload
+
+
+CNSA = PROFILES["cnsa"]
+ALICE_PQ, BOB_PQ = PrivateKey.generate(MLDSA_SCHEME), PrivateKey.generate(MLDSA_SCHEME)
+
+
+def cnsa(*more: Person) -> Root:
+    persons = (
+        Person("alice", ("root", "builder"), (ALICE.public, ALICE_TOO.public, ALICE_PQ.public)),
+        Person("bob", ("root", "approver"), (BOB.public, BOB_PQ.public)),
+        *more,
+    )
+    return Root(1, persons, {"root": 1, "builder": 1, "approver": 1}, CNSA)
+
+
+def test_cnsa_counts_whoever_signed_with_both_schemes() -> None:
+    root = cnsa()
+    assert Root.parse(root.payload(), "root").payload() == root.payload()
+    assert len(root.fingerprint) == 96
+    ids = {
+        name: key.public.keyid for name, key in (("p384", ALICE), ("too", ALICE_TOO), ("pq", ALICE_PQ), ("bob", BOB))
+    }
+    assert root.persons_with("root", frozenset({ids["p384"], ids["pq"], ids["bob"]})) == ("alice",)
+    assert root.persons_with("root", frozenset({ids["p384"], ids["too"]})) == ()
+    assert root.persons_with("root", frozenset({ids["pq"]})) == ()
+
+
+def test_a_key_of_another_profile_voids_a_root() -> None:
+    with pytest.raises(TrustRejected, match="person carol: profile p384 knows no ml-dsa-87"):
+        root(Person("carol", ("root",), (ALICE_PQ.public,)))
+
+
+def test_a_person_without_both_keys_holds_no_role_of_cnsa() -> None:
+    lonely = Person("carol", ("recovery",), (PrivateKey.generate().public,))
+    with pytest.raises(TrustRejected, match="threshold for recovery is 1, and 0 persons"):
+        replace(cnsa(lonely), thresholds={"root": 1, "builder": 1, "approver": 1, "recovery": 1})
 
 
 def test_two_keys_of_one_person_count_once() -> None:

@@ -14,7 +14,7 @@ import pytest
 from bundler.bundle.read import FolderSource
 from bundler.bundle.sign import sign_bundle
 from bundler.bundle.trustfolder import TrustFolder
-from custody.errors import AirgapError, BundleMalformed, DigestMismatch, SignatureRejected
+from custody.errors import AirgapError, BundleMalformed, DigestMismatch, SignatureRejected, TrustRejected
 from custody.report import SilentReporter
 from custody.trust import canonical, statement
 from custody.trust.envelope import Envelope
@@ -69,6 +69,32 @@ def test_a_good_bundle_is_accepted_and_its_reader_yields_what_was_signed(folder:
         found.entry("data/files/none")
     with pytest.raises(TypeError, match=r"only custody\.trust\.verify"):
         VerifiedBundle(found.statement, found.trust, found.builders, found.approvers, found.source, object())
+
+
+def test_a_bundle_of_profile_cnsa_is_compared_by_sha384(tmp_path: Path) -> None:
+    made = bundles.make(tmp_path / "cnsa", PAYLOAD, profile="cnsa")
+    found = verify(made.folder, made)
+    model, long = found.entry("data/models/words.gguf"), found.entry("upstream/long.txt")
+    assert (found.statement.sums_name, model.algorithm) == ("SHA384SUMS", "sha384")
+    assert {len(leaf) for entry in (model, long) for leaf in found.leaves(entry)} == {48}
+    assert b"".join(found.chunks(model)) == bundles.MODEL
+    assert len(found.offer.statement_digest) == 96
+    _same_length("sealed/upstream/long.txt")(made.folder)
+    with pytest.raises(DigestMismatch, match=r"long\.txt: expected sha384"):
+        verify(made.folder, made)
+
+
+def test_a_root_vouches_for_its_own_digest_alone(made: bundles.Made, tmp_path: Path) -> None:
+    other = bundles.sealed(tmp_path / "other", payload=PAYLOAD, digest="sha384")
+    for key in (made.builder, made.approver):
+        sign_bundle(other, key, made.trust, SilentReporter())
+    with pytest.raises(TrustRejected, match="profile p384: expected digest sha256, found sha384"):
+        verify(other, made)
+
+
+def test_a_fingerprint_of_an_odd_length_is_no_fingerprint(folder: Path) -> None:
+    with pytest.raises(TrustRejected, match="expected 64 or 96"):
+        read_trust(FolderSource(folder), "0" * 65)
 
 
 def _write(name: str, data: bytes) -> Callable[[Path], None]:
@@ -271,6 +297,13 @@ def test_documents_over_their_limit_are_not_parsed() -> None:
         (lambda c: c["predicate"]["bundle"].update(version=0), "version"),
         (lambda c: c["predicate"]["bundle"].update(version="1"), "version"),
         (lambda c: c.update(more=1), "more"),
+        (lambda c: c["predicate"]["bundle"].update(digest="sha384"), "expected sha384 and SHA384SUMS throughout"),
+        (lambda c: c["predicate"]["files"][0].update(sha384="0" * 96), "expected sha256 and SHA256SUMS throughout"),
+        (lambda c: c["predicate"]["files"][0].update(leaf_root="0" * 96), "expected sha256"),
+        (lambda c: c["subject"][0].update(name="SHA384SUMS"), "expected sha256"),
+        (lambda c: c["subject"][0].update(digest={"sha384": "0" * 96}), "expected sha256"),
+        (lambda c: c["subject"][0].update(digest={"sha256": "0" * 96}), "expected sha256"),
+        (lambda c: c["subject"][0]["digest"].update(sha384="0" * 96), "digest"),
     ],
 )
 def test_other_statements_are_refused(

@@ -20,6 +20,16 @@ def test_words_follow_bip_39() -> None:
     assert from_words(WORDS.upper()) == VECTOR
 
 
+def test_longer_fingerprints_are_two_rows_of_18() -> None:
+    digits = VECTOR + VECTOR[:32]
+    words = to_words(digits)
+    assert len(words) == 36
+    assert words[:18] == to_words(VECTOR[:48] * 2)[:18]
+    assert from_words(" ".join(words)) == digits
+    with pytest.raises(InputInvalid, match="do not fit"):
+        from_words(" ".join((*words[18:], *words[1:18], words[0])))
+
+
 def test_a_wrong_word_is_noticed() -> None:
     swapped = WORDS.split()
     swapped[0], swapped[1] = swapped[1], swapped[0]
