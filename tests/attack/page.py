@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.attack import test_bundle, test_trust
+from tests.attack import test_bundle, test_cnsa, test_trust
 
 PAGE = Path(__file__).parents[2] / "docs/reference/attacks.md"
 _INTRO = """\
@@ -39,6 +39,8 @@ def sections() -> dict[str, list[tuple[str, int, int]]]:
         "Files": [(case[0], case[2], case[4]) for case in test_bundle.CASES]
         + same(["another_root"], 14)
         + same([f"last_byte_of_a_file_of_{gib}_GiB" for gib in (3, 5)], 11),
+        "Profile cnsa": [(case[0], case[2], case[2]) for case in test_cnsa.CASES]
+        + [("fingerprint_of_the_other_digest", 14, 14), ("bundle_with_the_other_digest", 14, 13)],
         "Signatures over the Statement": outsiders(test_trust.SIGNATURES) + same(["two_keys_of_one_person"], 12),
         "Roots": outsiders(test_trust.ROOTS),
         "Roots that are void, though signed": same([case[0] for case in test_trust.VOID], 14),
