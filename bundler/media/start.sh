@@ -181,6 +181,7 @@ CHECK
     mount -t ext4 -o ro,nosuid,nodev,noexec "/dev/mapper/$MAPPER" "$WORK/medium"
 }
 
+kit=$here/audit # beside start, for whoever audits the folder that --stage makes
 if [ "$mode" != check ]; then
     exec 9>/run/airgap-start.lock
     flock -n 9 || die 46 'another start runs on this host' 'wait for it to end'
@@ -259,6 +260,7 @@ if [ "$mode" = stage ]; then
     mkdir -p "$stage.part"
     cp -R sealed carrier "$WORK/bootstrap" "$stage.part/"
     cp "$self" "$stage.part/start"
+    [ ! -d "$kit" ] || cp -R --no-preserve=all "$kit" "$stage.part/audit"
     grep '^sealed/data/models/' "$WORK/files" >"$WORK/models" || :
     (cd "$here" && xargs -r cp --parents --no-preserve=all -t "$stage.part" <"$WORK/models") ||
         die 43 "$stage.part: the models do not fit, or the medium cannot be read" 'name a folder with more room'

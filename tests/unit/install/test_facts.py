@@ -41,7 +41,8 @@ def order(made: Made, folder: Path) -> Order:
     site.write_text("x")
     carried, start = lay_down(made.folder, made.fingerprint, folder / "carry")
     cargo = load_cargo(carried, made.fingerprint, start, SilentReporter())
-    return Order(InventoryHost(name="a", address="10.0.0.1", key=Path("/root/.ssh/site"), site=site), cargo, made.fingerprint, 1)
+    host = InventoryHost(name="a", address="10.0.0.1", key=Path("/root/.ssh/site"), site=site)
+    return Order(host, cargo, made.fingerprint, 1)
 
 
 def remembered(made: Made) -> State:
