@@ -3,9 +3,9 @@ SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
 SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
-	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck systemd-container util-linux xz-utils zstd
+	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck softhsm2 systemd-container util-linux xz-utils zstd
 
-.PHONY: help setup demo test test-nightly check unit molecule vm clean constraints docs
+.PHONY: help setup demo test test-nightly check unit fuzz mutation molecule vm clean constraints docs
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
 
@@ -23,13 +23,13 @@ build/.system: Makefile
 
 .venv/.ready: pyproject.toml constraints.txt build/.system
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev,report,token]'
 	@touch $@
 
 demo: setup ## the whole path in two virtual machines, ending with an answer
 	$(BIN)/python -m tests.vm.demo
 
-test: check unit molecule vm ## everything that CI runs
+test: check unit fuzz molecule vm ## everything that CI runs
 
 check: setup ## lint, types, layers
 	$(BIN)/ruff format --check .
@@ -40,10 +40,17 @@ check: setup ## lint, types, layers
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production
-	shellcheck -s sh bundler/media/start.sh bundler/install/remote/far.sh
+	$(BIN)/python -c 'from bundler.media import kit; print(kit.script("start.sh"))' | shellcheck -s sh -
+	$(BIN)/python -c 'from bundler.media import kit; print(kit.script("check.sh"))' | shellcheck -s sh -
+	shellcheck -s sh bundler/install/remote/far.sh
 
 unit: setup ## tests that need no virtual machine
-	$(BIN)/pytest -q tests/unit tests/attack
+	$(BIN)/coverage run -m pytest -q tests/unit/trust tests/unit/appliance/test_inventory.py
+	$(BIN)/coverage report
+	$(BIN)/pytest -q tests/unit tests/attack --ignore tests/unit/trust
+
+fuzz: setup ## random bytes for every parser that reads a medium before a signature is checked
+	$(BIN)/python -m tests.fuzz 12
 
 molecule: setup ## every role in a container, then killed there
 	$(BIN)/python -m tests.roles prepare
@@ -55,6 +62,9 @@ vm: setup ## the whole path in virtual machines, looked at closely
 
 test-nightly: setup ## what takes hours; stopped, it goes on with the next case (build/nightly keeps what passed)
 	$(BIN)/pytest -q tests -m nightly --resume build/nightly
+
+mutation: setup ## change custody/trust line by line and see that a test fails; hours, resumable
+	$(BIN)/mutmut run && $(BIN)/mutmut results
 
 docs: setup ## write the reference pages and man pages that the code itself knows
 	$(BIN)/python docs/generate.py

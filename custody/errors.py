@@ -69,6 +69,18 @@ class HostKeyRejected(TrustRejected):
     exit_code = 16
 
 
+class BundleRevoked(IntegrityFailure):
+    """The signers have taken the bundle back."""
+
+    exit_code = 17
+
+
+class VerifierTooOld(IntegrityFailure):
+    """The bundle asks for a newer verifier than this one."""
+
+    exit_code = 18
+
+
 class OperatorMistake(AirgapError):
     """The input or the order given is wrong; nothing was changed."""
 

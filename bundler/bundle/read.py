@@ -16,7 +16,8 @@ from custody.trust.envelope import Envelope
 from custody.trust.statement import Statement
 from custody.trust.verify import Found, VerifiedBundle
 
-_MODELS = "data/models/"
+#: Where models lie, below `sealed/`.
+MODELS = "data/models/"
 _KINDS = {
     stat.S_IFLNK: "link",
     stat.S_IFSOCK: "socket",
@@ -75,12 +76,12 @@ class SplitSource(FolderSource):
         """See `Source.listing`."""
         yield from super().listing()
         if self._models.is_dir():
-            yield from _walk(self._models, _MODELS)
+            yield from _walk(self._models, MODELS)
 
     def open(self, path: str) -> BinaryIO:
         """See `Source.open`."""
-        if path.startswith(_MODELS):
-            return _open(self._models.parent, self._models.name, path.removeprefix(_MODELS))
+        if path.startswith(MODELS):
+            return _open(self._models.parent, self._models.name, path.removeprefix(MODELS))
         return super().open(path)
 
 
@@ -130,7 +131,8 @@ def _walk(folder: Path, prefix: str) -> Iterable[Found]:
             info = entry.stat(follow_symlinks=False)
             path = prefix + entry.name
             if stat.S_ISDIR(info.st_mode):
-                yield from _walk(folder / entry.name, path + "/")
+                inner = list(_walk(folder / entry.name, path + "/"))
+                yield from inner or [Found(path, "folder without files", stat.S_IMODE(info.st_mode), 0)]
                 continue
             kind = _KINDS.get(stat.S_IFMT(info.st_mode), "unknown thing")
             yield Found(path, kind, stat.S_IMODE(info.st_mode), info.st_size)

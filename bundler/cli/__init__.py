@@ -24,6 +24,7 @@ _COMMANDS = {
         "lock": ("bundler.cli.lock", "resolve a manifest to exact versions and digests"),
         "build": ("bundler.cli.build", "fetch and compile what a lock names, seal a bundle"),
         "sign": ("bundler.cli.sign", "sign a bundle as one person"),
+        "sign-models": ("bundler.cli.sign_models", "sign each model, for model-signing"),
         "burn": ("bundler.cli.burn", "write a bundle to an encrypted medium, read it back"),
     },
     "On the appliance": {
@@ -37,6 +38,8 @@ _COMMANDS = {
     },
     "Anywhere": {
         "verify": ("bundler.cli.verify", "check a bundle's root, signatures, list and leaves"),
+        "audit-kit": ("bundler.cli.audit_kit", "write a script that checks a bundle without airgap"),
+        "diff": ("bundler.cli.diff", "show what differs between two bundles or locks"),
         "keys": ("bundler.cli.keys", "make signing keys"),
         "trust": ("bundler.cli.trust", "make, sign and show the root of trust"),
         "completion": ("bundler.cli.completion", "print the script that completes commands"),

@@ -14,16 +14,21 @@ from custody.report import ConsoleReporter
 @click.argument("lock", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched and compiled; change nothing.")
+@click.option(
+    "--check", "again", is_flag=True, help="Build LOCK a second time and compare it with BUNDLE, byte for byte."
+)
 @cache_option
-def command(lock: Path, bundle: Path, dry_run: bool, cache: Path) -> None:
+def command(lock: Path, bundle: Path, dry_run: bool, again: bool, cache: Path) -> None:
     """Fetch and build everything that LOCK names into the folder BUNDLE.
 
-    Stopped or failed, the same command goes on where it was; there is no half bundle.
+    Stopped or failed, the same command goes on where it was; there is no half bundle. With --check, on an approver's
+    own machine, nobody's word is taken for what BUNDLE was made from.
 
     \b
     Example: airgap build manifests/demo.lock.json /srv/bundles/demo-1
+    Example: airgap build demo.lock.json /media/demo-1 --check
     """
-    from bundler.collect.build import build, plan
+    from bundler.collect.build import build, check, plan
     from bundler.collect.cache import Cache
     from bundler.manifest.lock import load_lock
 
@@ -37,7 +42,11 @@ def command(lock: Path, bundle: Path, dry_run: bool, cache: Path) -> None:
         click.echo(f"would compile {', '.join(would.to_compile) or 'nothing'}")
         click.echo(f"would make    {bundle}, {would.items} items, {would.carried_bytes / 1e6:.1f} MB")
         return
+    if again:
+        digest = check(wanted, bundle.absolute(), Cache(cache), project_root(), reporter)
+        click.echo(f"statement: {wanted.bundle.digest} {digest}\nverdict:   built again, the same bytes")
+        return
     digest = build(wanted, bundle.absolute(), Cache(cache), project_root(), reporter)
     click.echo(f"bundle:    {bundle}")
-    click.echo(f"statement: sha256 {digest}")
+    click.echo(f"statement: {wanted.bundle.digest} {digest}")
     click.echo("next:      two persons sign it: airgap sign BUNDLE --key KEY --trust FOLDER")

@@ -43,11 +43,12 @@ def command(
     from bundler.media import burn as media
     from bundler.media.device import describe, require_serial
     from bundler.media.volume import at_work, loop_device
-    from custody.trust.verify import verify_statement
+    from custody.trust.verify import read_trust, verify_statement
 
     reporter = ConsoleReporter()
     pinned = parse_fingerprint(fingerprint)
-    verified = verify_statement(FolderSource(bundle), pinned)
+    source = FolderSource(bundle)
+    verified = verify_statement(source, read_trust(source, pinned))
     disk = target
     with ExitStack() as stack:
         stack.enter_context(at_work())
@@ -79,8 +80,9 @@ def command(
     text = (
         f"bundle:            {done.bundle}\n"
         f"medium:            {device.serial or target}\n"
-        f"sha256 of start:   {done.start_sha256}\n"
+        f"{done.start[0]} of start:   {done.start[1]}\n"
         f"root fingerprint:  {done.fingerprint}\n"
+        f"minimum version:   {done.version}\n"
     )
     if paper:
         paper.write_text(text)

@@ -26,9 +26,10 @@ def install_fleet(
     inventory_file: Path,
     folder: Path,
     fingerprint: str,
-    start_sha256: str,
+    start_digest: str,
     known_hosts: Path,
     passphrase_file: Path | None,
+    minimum_version: int | None,
     *,
     dry_run: bool,
     as_json: bool,
@@ -51,8 +52,8 @@ def install_fleet(
     known_hosts.parent.mkdir(parents=True, exist_ok=True)
     with alone(known_hosts.with_name(known_hosts.name + ".lock"), "another airgap install"):
         keys = _load_keys(inventory, passphrase_file)
-        cargo = load_cargo(folder.resolve(), pinned, parse_fingerprint(start_sha256), reporter)
-        orders = {host.name: Order(host, cargo, pinned) for host in inventory.hosts}
+        cargo = load_cargo(folder.resolve(), pinned, parse_fingerprint(start_digest), reporter)
+        orders = {host.name: Order(host, cargo, pinned, minimum_version) for host in inventory.hosts}
         fleet = Fleet(inventory, Pins(known_hosts), keys, reporter)
         try:
             fleet.meet(_confirm, pin=not dry_run)

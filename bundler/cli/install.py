@@ -23,13 +23,21 @@ from custody.secret import passphrase_option
     "--inventory", "-i", type=click.Path(path_type=Path),
     help="Many hosts over ssh, instead of this one; RELEASE is the folder that `start --stage` made.",
 )  # fmt: skip
-@click.option("--start-sha256", metavar="HEX", help="With --inventory: digest of `start`, from the paper.")
+@click.option("--start-digest", metavar="HEX", help="With --inventory: digest of `start`, from the paper.")
 @click.option(
     "--known-hosts", type=click.Path(path_type=Path, dir_okay=False), default="/var/lib/airgap/known_hosts",
     show_default=True, help="With --inventory: pinned ssh host keys.",
 )  # fmt: skip
 @passphrase_option("the passphrase of the ssh key")
 @click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="Where to read the models from.")
+@click.option(
+    "--minimum-version", type=click.IntRange(min=1), metavar="N",
+    help="Lowest version that may be installed, from the paper; wanted on a host that remembers no release.",
+)  # fmt: skip
+@click.option(
+    "--downgrade-order", type=click.Path(path_type=Path, dir_okay=False),
+    help="Leave to go back, signed by the recovery role: see `airgap trust order`.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Verify, check the host, show the plan, change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
@@ -37,10 +45,12 @@ def command(
     site_file: Path | None,
     fingerprint: str,
     inventory: Path | None,
-    start_sha256: str | None,
+    start_digest: str | None,
     known_hosts: Path,
     passphrase_file: Path | None,
     models: Path | None,
+    minimum_version: int | None,
+    downgrade_order: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -48,20 +58,23 @@ def command(
 
     \b
     Example: airgap install /opt/airgap/releases/demo-1 --site /root/site/site.yml --fingerprint 3f9a...
-    Example: airgap install /srv/carry -i hosts.yml --fingerprint 3f9a... --start-sha256 77c1...
+    Example: airgap install /srv/carry -i hosts.yml --fingerprint 3f9a... --start-digest 77c1... --minimum-version 1
     """
     if inventory is not None:
         from bundler.cli.fleet import install_fleet
 
-        if start_sha256 is None or site_file is not None:
-            raise click.UsageError("--inventory wants --start-sha256, and names the site files itself")
+        if start_digest is None or site_file is not None:
+            raise click.UsageError("--inventory wants --start-digest, and names the site files itself")
+        if downgrade_order is not None:
+            raise click.UsageError("--downgrade-order is for one host: give it to `start` at that host's console")
         install_fleet(
             inventory,
             release,
             fingerprint,
-            start_sha256,
+            start_digest,
             known_hosts,
             passphrase_file,
+            minimum_version,
             dry_run=dry_run,
             as_json=as_json,
         )
@@ -70,6 +83,7 @@ def command(
         raise click.UsageError("Missing option '--site', or '--inventory' for many hosts")
     from bundler.install import install as core
     from bundler.install import paths, plan
+    from bundler.install.admit import Terms
     from bundler.install.preflight import render, require
     from bundler.install.site import load_site
 
@@ -78,11 +92,12 @@ def command(
     os.umask(0o022)  # services read what is installed; secrets are written with modes of their own
     reporter = ConsoleReporter()
     site = load_site(site_file)
-    pinned = parse_fingerprint(fingerprint)
+    terms = Terms(parse_fingerprint(fingerprint), minimum_version, downgrade_order)
     release = release.resolve()
     paths.RUN.mkdir(mode=0o755, exist_ok=True)
     with alone(paths.RUN / "install.lock", "another airgap install"):
-        prepared = core.prepare(release, models or paths.MODELS / release.name, site, pinned, reporter)
+        place = models or paths.MODELS / release.name
+        prepared = core.prepare(release, place, site, terms, reporter, dry_run=dry_run)
         if dry_run:
             steps = plan.describe(prepared.lock, site, release)
             findings = [dataclasses.asdict(finding) for finding in prepared.findings]
@@ -94,7 +109,7 @@ def command(
             if findings and not as_json:
                 click.echo("\n" + render(prepared.findings))
             return
-        done = core.install(prepared, pinned, reporter)
+        done = core.install(prepared, reporter)
         core.keep_site_file(site_file)
     if as_json:
         show_json("airgap.install/1", {"bundle": done.bundle, "seconds": done.seconds, "changed": done.changed})

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from bundler.collect.index import parse_release
+from bundler.bundle.distribution import KEYRING, parse_release
 from bundler.manifest.models import ArchiveName
 from custody._run import run
 from custody.errors import (
@@ -29,9 +29,6 @@ from custody.errors import (
     ProgramFailed,
     SignatureRejected,
 )  # fmt: skip
-
-#: Debian's archive keys, from its package debian-archive-keyring.
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 #: What is taken over from the builder: how to reach a mirror, and nothing that is a matter of trust.
 _TAKEN_OVER = re.compile(

@@ -24,9 +24,10 @@ from bundler.collect.interface import Collector, Item, Workplace
 from bundler.collect.model import ModelCollector
 from bundler.collect.wheel import WheelCollector, to_compile
 from bundler.manifest.lock import Lock, dump_lock
-from custody.errors import AirgapError, BundleMalformed, FetchFailed, SpaceShort, TargetRefused
+from custody.errors import AirgapError, BundleMalformed, DigestMismatch, FetchFailed, SpaceShort, TargetRefused
 from custody.lock import alone
 from custody.report import Reporter
+from custody.trust.profile import hexdigest
 from custody.trust.verify import verify_unsigned
 
 #: Fetches at a time: enough to hide latency, few enough for any mirror's manners.
@@ -115,6 +116,46 @@ def build(lock: Lock, destination: Path, cache: Cache, project: Path, reporter: 
         return seal(staging, lock, lock_sha256, expected, destination, reporter)
 
 
+def check(lock: Lock, bundle: Path, cache: Cache, project: Path, reporter: Reporter) -> str:
+    """Build a bundle's lock again beside it and compare: what an approver does who takes nobody's word for it.
+
+    With a cache of its own on another machine, nothing that the first builder made has a part in the second.
+
+    Returns:
+        SHA-256 of the Statement's bytes, which both have.
+
+    Raises:
+        IntegrityFailure: the bundle is damaged, or of another lock.
+        DigestMismatch: the second one differs; names every file, and stays for a look.
+    """
+    lock_sha256 = hashlib.sha256(dump_lock(lock)).hexdigest()
+    statement, payload = unsigned_statement(bundle)
+    if statement.predicate.bundle.lock_sha256 != lock_sha256:
+        raise BundleMalformed(
+            f"{bundle}: expected the bundle of lock {lock_sha256}, found {statement.predicate.bundle.lock_sha256}",
+            "name the lock that it was built from; the bundle carries it as sealed/lock.json",
+        )
+    verify_unsigned(FolderSource(bundle), statement, reporter)
+    again = bundle.with_name(f".{bundle.name}.again")
+    shutil.rmtree(again, ignore_errors=True)
+    build(lock, again, cache, project, reporter)
+    second, second_payload = unsigned_statement(again)
+    if second_payload != payload:
+        first_files, second_files = (
+            {entry.path: entry for entry in one.predicate.files} for one in (statement, second)
+        )
+        differing = sorted(
+            path for path in first_files.keys() | second_files.keys() if first_files.get(path) != second_files.get(path)
+        )
+        raise DigestMismatch(
+            f"{bundle}: built again, {len(differing)} files differ:\n"
+            + "\n".join(differing or ["the Statement's header"]),
+            f"compare with {again}; do not approve it",
+        )
+    shutil.rmtree(again)
+    return hexdigest(statement.algorithm, payload)
+
+
 def _staging(destination: Path) -> Path:
     return destination.with_name(f".{destination.name}.staging")
 
@@ -137,7 +178,7 @@ def _built(destination: Path, lock_sha256: str, reporter: Reporter) -> str:
         )
     reporter.note(f"{destination} is there already; reading it")
     verify_unsigned(FolderSource(destination), statement, reporter)
-    return hashlib.sha256(payload).hexdigest()
+    return hexdigest(statement.algorithm, payload)
 
 
 def fetch(items: Sequence[Item], cache: Cache, reporter: Reporter) -> None:
@@ -175,8 +216,8 @@ def _fresh(staging: Path, lock_sha256: str) -> Path:
         staging.mkdir(parents=True)
     mark.write_text(lock_sha256)
     # What is made here is made anew: half of it may be there.
-    for name in ("wheels", "ansible"):
-        shutil.rmtree(staging / "sealed" / "data" / name, ignore_errors=True)
+    for name in ("data/wheels", "data/ansible", "sbom"):
+        shutil.rmtree(staging / "sealed" / name, ignore_errors=True)
     return staging
 
 

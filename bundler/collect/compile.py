@@ -1,6 +1,6 @@
 """Turn a source into a wheel inside the build tree, the same bytes every time.
 
-What makes the bytes: the source, the flags, the tools that building takes, the tree, and `_FORMAT`; together they
+What makes the bytes: the source, the flags, the tools that building takes, the tree, and `FORMAT`; together they
 are the key under which the cache remembers the wheel. The path of the build, times and environment are fixed
 (`tree.py`), and the archive is written anew: sorted, with fixed times and modes, unpacked sizes as they are and no
 file twice. Formats: wheel and RECORD (PyPA specifications), https://reproducible-builds.org/docs/.
@@ -28,8 +28,8 @@ from bundler.manifest.lock import LockedSource
 from custody._run import run
 from custody.errors import FetchFailed, ProgramFailed
 
-#: Raised when this module makes other bytes out of the same source.
-_FORMAT = 1
+#: Raised when this module makes other bytes out of the same source; part of the provenance's build type.
+FORMAT = 1
 #: A cold compile of llama.cpp takes ten minutes on two cores; an emulated or busy one a few times that.
 _TIMEOUT_S = 4 * 3600
 _PIP = ("python3", "-m", "pip", "--isolated", "--no-cache-dir", "--disable-pip-version-check")
@@ -39,7 +39,7 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 def wheel_key(source: LockedSource, tree_sha256: str) -> str:
     """What the cache remembers a source's wheel under, as hex."""
     parts = [
-        _FORMAT, source.name, source.version, source.kind, source.sha256, source.flags, tree_sha256,
+        FORMAT, source.name, source.version, source.kind, source.sha256, source.flags, tree_sha256,
         sorted((wheel.filename, wheel.sha256) for wheel in source.build_requires),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bundler.collect.apt import KEYRING, Apt, Choice, Source
+from bundler.bundle.distribution import KEYRING, Listed, parse_packages, parse_release
+from bundler.collect.apt import Apt, Choice, Source
 from bundler.collect.cache import Cache
 from bundler.collect.gpu import gpu_packages, installed, lock_gpu
-from bundler.collect.index import Listed, parse_packages, parse_release
 from bundler.collect.interface import Item, Workplace
 from bundler.collect.mirror import builder_mirrors
 from bundler.manifest.gpu import Gpu, LockedGpu

@@ -2,7 +2,8 @@
 
 Locking resolves each environment for the target (`resolution.py`). Wheels are carried as an index gave them;
 sources that the manifest allows, and this project itself, are compiled in the target's tree (`compile.py`).
-`data/wheels/` is one flat folder; beside the wheels lie requirements in pip's hash-checking mode:
+How those were made lies in `sbom/provenance/` (`provenance.py`). `data/wheels/` is one flat folder; beside the wheels
+lie requirements in pip's hash-checking mode:
 
     pip --isolated install --no-index --no-deps --only-binary :all: --require-hashes \\
         --find-links data/wheels -r data/wheels/ENVIRONMENT.txt
@@ -19,9 +20,11 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from bundler.bundle.sbom import PROVENANCE_FOLDER
 from bundler.collect.cache import Cache
 from bundler.collect.compile import build_wheel, wheel_key
 from bundler.collect.interface import Item, Workplace
+from bundler.collect.provenance import make_provenance
 from bundler.collect.resolution import Found, Resolver
 from bundler.collect.source import build_requires, project_metadata, project_sha256
 from bundler.collect.tree import open_tree, tree_folder
@@ -138,7 +141,7 @@ class WheelCollector:
             yield _item(f"tool {tools[digest].filename}", tools[digest], "")
 
     def assemble(self, lock: Lock, workplace: Workplace) -> None:
-        """Build the sources, or take them from an earlier build, and write the requirements.
+        """Build the sources, or take them from an earlier build; write their provenance, and the requirements.
 
         Raises:
             DigestMismatch: this project's files are not those that were locked.
@@ -146,7 +149,9 @@ class WheelCollector:
             EnvironmentProblem, ProgramMissing: the build tree cannot be made here.
         """
         folder = workplace.staging / "sealed/data/wheels"
-        folder.mkdir(parents=True, exist_ok=True)
+        provenance = workplace.staging / "sealed" / PROVENANCE_FOLDER
+        for each in (folder, provenance):
+            each.mkdir(parents=True, exist_ok=True)
         lines: dict[str, list[str]] = defaultdict(list)
         for wheel in lock.wheels:
             for environment in wheel.environments:
@@ -154,6 +159,7 @@ class WheelCollector:
         for source in lock.sources:
             filename, digest = _built(source, lock, workplace)
             shutil.copyfile(workplace.cache.path(digest), folder / filename)
+            (provenance / f"{filename}.json").write_bytes(make_provenance(source, lock, filename, digest))
             for environment in source.environments:
                 lines[environment].append(_requirement(source.name, source.version, digest))
         for environment, entries in lines.items():

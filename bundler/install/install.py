@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.bundle.read import SplitSource, read_lock
+from bundler.bundle.read import MODELS, SplitSource, read_lock
 from bundler.install import paths, stage, state
+from bundler.install.admit import Terms, admit
 from bundler.install.ansible import Outcome, run_playbook
 from bundler.install.health import require_healthy
 from bundler.install.plan import role_variables
@@ -18,19 +19,23 @@ from bundler.manifest.lock import Lock
 from custody.atomic import write_whole
 from custody.errors import InstallFailed
 from custody.report import Reporter
-from custody.trust.policy import require_not_older
-from custody.trust.verify import VerifiedBundle, check_contents, verify_statement
+from custody.trust.verify import VerifiedBundle, check_contents
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A release that was verified, and what preflight found on this host."""
+    """A release that was verified, and what preflight found on this host.
+
+    Attributes:
+        used_order: digest of the order that let the host go back.
+    """
 
     bundle: VerifiedBundle
     lock: Lock
     site: Site
     release: Path
     findings: tuple[Finding, ...]
+    used_order: str | None
 
 
 @dataclass(frozen=True)
@@ -43,30 +48,28 @@ class Installed:
     changed: int
 
 
-def prepare(release: Path, models: Path, site: Site, pinned: str, reporter: Reporter) -> Prepared:
-    """Verify the release and check the host; changes nothing but the pin of a root that verified.
+def prepare(release: Path, models: Path, site: Site, terms: Terms, reporter: Reporter, *, dry_run: bool) -> Prepared:
+    """Verify the release and check the host; remembers roots and revocations that verified, and changes nothing else.
 
     Args:
         release: root-owned folder with `sealed/` (without models) and `carrier/`.
         models: where the models are to be read: on the medium, or where they were installed.
-        pinned: the root's fingerprint.
+        dry_run: remember nothing.
 
     Raises:
         IntegrityFailure: something is not as signed, or older than what was accepted.
     """
-    before = state.load_state()
-    state.require_pin(before, pinned)
     reporter.step("verify")
-    bundle = verify_statement(SplitSource(release, models), pinned)
-    check_contents(bundle, (e for e in bundle.entries() if not e.path.startswith("data/models/")), reporter)
-    require_not_older(bundle.statement.predicate.bundle, before.accepted)
+    admitted = admit(SplitSource(release, models), terms, remember=not dry_run)
+    bundle = admitted.bundle
+    check_contents(bundle, (e for e in bundle.entries() if not e.path.startswith(MODELS)), reporter)
     lock = read_lock(bundle)
     reporter.step("preflight")
-    findings = preflight(Case(bundle.statement, lock, site, release))
-    return Prepared(bundle, lock, site, release, tuple(findings))
+    findings = preflight(Case(bundle.statement, lock, site, release, floor_s=state.load_state().time_floor_s))
+    return Prepared(bundle, lock, site, release, tuple(findings), admitted.used_order)
 
 
-def install(prepared: Prepared, pinned: str, reporter: Reporter) -> Installed:
+def install(prepared: Prepared, reporter: Reporter) -> Installed:
     """Turn this host into an appliance; the same again changes nothing.
 
     Raises:
@@ -77,8 +80,6 @@ def install(prepared: Prepared, pinned: str, reporter: Reporter) -> Installed:
     require(prepared.findings)
     for warning in prepared.findings:
         reporter.note(f"warning: {warning.what}: expected {warning.expected}, found {warning.found}; {warning.remedy}")
-    before = state.load_state()
-    state.save_state(before.model_copy(update={"root_fingerprint": pinned}))
     watch = _Watch()
     variables = role_variables(prepared.lock, site, release)
     reporter.step("engine's Python")
@@ -105,15 +106,7 @@ def install(prepared: Prepared, pinned: str, reporter: Reporter) -> Installed:
             state.switch_release(previous)
         raise
     identity = prepared.bundle.statement.predicate.bundle
-    state.save_state(
-        state.State(
-            root_fingerprint=pinned,
-            channel=identity.channel,
-            version=identity.version,
-            security_epoch=identity.security_epoch,
-            release=release.name,
-        )
-    )
+    state.save_state(state.load_state().with_release(identity, release.name, prepared.used_order))
     total = Outcome(first.executions + second.executions, first.changed + second.changed)
     return Installed(identity.id, watch.seconds, total.executions, total.changed)
 

@@ -1,7 +1,12 @@
-"""What this host has accepted: root pin, newest healthy release. Written so that a crash leaves old or new."""
+"""What this host remembers: roots and revocations that verified, the newest healthy release, used orders.
+
+One file, written so that a crash leaves the old one or the new one.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from pathlib import Path
 from typing import Annotated
@@ -11,26 +16,85 @@ from pydantic import Field, StringConstraints
 from bundler.install import paths
 from bundler.manifest.strict import Strict, validate
 from custody.atomic import write_whole
-from custody.errors import EnvironmentProblem, TrustRejected
+from custody.errors import EnvironmentProblem, InputInvalid, TrustRejected
+from custody.trust.chain import Kept, Trust
 from custody.trust.policy import Accepted
+from custody.trust.statement import Identity
 
-_FILE = paths.STATE / "state.json"
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64}|[0-9a-f]{96})$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
 
 
 class State(Strict):
-    """The anti-rollback state."""
+    """The anti-rollback state.
+
+    Attributes:
+        root_fingerprint: of the newest believed root; `root_fingerprints`: of all of them.
+        root, revocations: the newest envelopes, Base64.
+        time_floor_s: the newest time that a healthy release spoke of; a clock before it is wrong.
+        used_orders: SHA-384 of downgrade orders.
+    """
 
     schema_version: int = 1
-    root_fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    root_fingerprint: Fingerprint | None = None
+    root_fingerprints: tuple[Fingerprint, ...] = ()
+    root: str | None = None
+    revocations: str | None = None
     channel: str = ""
     version: Annotated[int, Field(ge=0)] = 0
     security_epoch: Annotated[int, Field(ge=0)] = 0
     release: str | None = None
+    time_floor_s: Annotated[int, Field(ge=0)] = 0
+    used_orders: tuple[Digest, ...] = ()
+
+    @property
+    def kept(self) -> Kept:
+        """As trust wants it.
+
+        Raises:
+            EnvironmentProblem: not what was written here.
+        """
+        try:
+            root, revocations = (x and base64.b64decode(x, validate=True) for x in (self.root, self.revocations))
+        except binascii.Error as error:
+            raise EnvironmentProblem(f"{file()}: broken: {error}", "restore it from the site's records") from error
+        fingerprints = self.root_fingerprints or ((self.root_fingerprint,) if self.root_fingerprint else ())
+        return Kept(root or None, revocations or None, fingerprints)
+
+    def with_trust(self, trust: Trust) -> State:
+        """The same, remembering roots and revocations."""
+        kept = trust.kept
+        return self.model_copy(
+            update={
+                "root_fingerprint": kept.fingerprints[-1],
+                "root_fingerprints": kept.fingerprints,
+                "root": _text(kept.root),
+                "revocations": _text(kept.revocations),
+            }
+        )
+
+    def with_release(self, identity: Identity, release: str, used_order: str | None) -> State:
+        """The same, after a release has become healthy."""
+        return self.model_copy(
+            update={
+                "channel": identity.channel,
+                "version": identity.version,
+                "security_epoch": identity.security_epoch,
+                "release": release,
+                "time_floor_s": max(self.time_floor_s, identity.source_date_epoch),
+                "used_orders": (*self.used_orders, *((used_order,) if used_order else ())),
+            }
+        )
 
     @property
     def accepted(self) -> Accepted:
         """As policy wants it."""
         return Accepted(self.channel, self.version, self.security_epoch)
+
+
+def file() -> Path:
+    """Where it is kept."""
+    return paths.STATE / "state.json"
 
 
 def load_state() -> State:
@@ -40,20 +104,20 @@ def load_state() -> State:
         EnvironmentProblem: the file is there and broken.
     """
     try:
-        data = _FILE.read_bytes()
+        data = file().read_bytes()
     except FileNotFoundError:
         return State()
     try:
-        return validate(json.loads(data), State, _FILE)
-    except ValueError as error:
-        raise EnvironmentProblem(f"{_FILE}: broken: {error}", "restore it from the site's records") from error
+        return validate(json.loads(data), State, file())
+    except (ValueError, InputInvalid) as error:
+        raise EnvironmentProblem(f"{file()}: broken: {error}", "restore it from the site's records") from error
 
 
 def save_state(state: State) -> None:
     """Write the state durably."""
     paths.STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
     text = json.dumps(state.model_dump(mode="json"), indent=1, sort_keys=True)
-    write_whole(_FILE, text.encode(), mode=0o600)
+    write_whole(file(), text.encode(), mode=0o600)
 
 
 def require_pin(state: State, fingerprint: str) -> None:
@@ -62,11 +126,28 @@ def require_pin(state: State, fingerprint: str) -> None:
     Raises:
         TrustRejected: with both fingerprints.
     """
-    if state.root_fingerprint not in (None, fingerprint):
+    if state.root_fingerprint is not None and fingerprint not in state.kept.fingerprints:
         raise TrustRejected(
             f"root: this host pinned {state.root_fingerprint}, found {fingerprint}",
             "compare with the paper; a change of root needs a rotation that the old root signed",
         )
+
+
+def pin(fingerprint: str) -> bool:
+    """Remember a root before the first medium arrives.
+
+    Returns:
+        False when it was believed already.
+
+    Raises:
+        TrustRejected: another root is believed.
+    """
+    state = load_state()
+    require_pin(state, fingerprint)
+    if state.root_fingerprint is not None:
+        return False
+    save_state(state.model_copy(update={"root_fingerprint": fingerprint, "root_fingerprints": (fingerprint,)}))
+    return True
 
 
 def switch_release(release: Path) -> Path | None:
@@ -75,6 +156,10 @@ def switch_release(release: Path) -> Path | None:
     _link(paths.CURRENT, release)
     _link(paths.PROGRAM, paths.CURRENT / "venv" / "bin" / "airgap")
     return before
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode()
 
 
 def _link(path: Path, target: Path) -> None:

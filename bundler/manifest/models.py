@@ -46,7 +46,12 @@ class BundleHeader(Strict):
     channel: Annotated[Name, Field(description="a host accepts newer versions of its own channel only")]
     version: Annotated[int, Field(ge=1, le=LARGEST, description="only ever grows within a channel")]
     security_epoch: Annotated[int, Field(ge=1, le=LARGEST, description="a host refuses an older one for good")] = 1
-    digest: Annotated[Literal["sha256"], Field(description="digest of files and leaves")] = "sha256"
+    digest: Annotated[
+        Literal["sha256", "sha384"], Field(description="digest of files and leaves: sha384 for a root of profile cnsa")
+    ] = "sha256"
+    lowest_revocation: Annotated[
+        int, Field(ge=0, le=LARGEST, description="number of the revocations that must lie beside the bundle at least")
+    ] = 0
 
 
 class Target(Strict):

@@ -10,12 +10,12 @@ from pathlib import Path
 from bundler.bundle.read import FolderSource
 from bundler.media import volume
 from bundler.media.device import Device, partition
+from bundler.media.kit import FOLDER
 from bundler.media.readback import compare_start, read_back
 from bundler.media.start import StartPartition, start_partition
 from custody._run import run
 from custody.errors import SpaceShort
 from custody.report import Meter, Reporter
-from custody.trust.root import fingerprint
 from custody.trust.verify import VerifiedBundle
 
 #: ext4's own tables, and blocks that small files waste.
@@ -28,12 +28,14 @@ class Burned:
     """What the operator writes down.
 
     Attributes:
-        start_sha256: digest of `start`, for the paper that travels apart.
+        version: lowest one that a host without a memory may install with this medium's paper.
+        start: algorithm and digest of `start`, for the paper that travels apart.
         fingerprint: of the root, for the same paper.
     """
 
     bundle: str
-    start_sha256: str
+    version: int
+    start: tuple[str, str]
     fingerprint: str
     size_bytes: int
 
@@ -97,8 +99,10 @@ def burn(
         volume.mounted(plain, readonly=True) as place,
     ):
         read_back(bundle, FolderSource(place), pinned, reporter)
-    root = fingerprint(bundle.root.payload())
-    return Burned(bundle.statement.predicate.bundle.id, start.script_sha256, root, size)
+    identity = bundle.statement.predicate.bundle
+    return Burned(
+        identity.id, identity.version, (start.algorithm, start.script_digest), bundle.trust.root.fingerprint, size
+    )
 
 
 def _forget(disk: Path) -> None:
@@ -111,9 +115,11 @@ def _forget(disk: Path) -> None:
 def _write_start(bundle: VerifiedBundle, start: StartPartition, place: Path) -> None:
     _write(place / "start", iter((start.script,)), 0o755, None)
     (place / "bootstrap").mkdir()
-    _write(place / "bootstrap" / "SHA256SUMS", iter((start.sums,)), 0o644, None)
+    _write(place / "bootstrap" / bundle.statement.sums_name, iter((start.sums,)), 0o644, None)
     for name, entry in start.debs.items():
         _write(place / "bootstrap" / name, bundle.chunks(entry), 0o644, None)
+    for name, data in start.kit.items():
+        _write(place / FOLDER / name, iter((data,)), 0o644, None)
 
 
 def _write_bundle(bundle: VerifiedBundle, folder: Path, place: Path, reporter: Reporter) -> int:
@@ -122,8 +128,9 @@ def _write_bundle(bundle: VerifiedBundle, folder: Path, place: Path, reporter: R
     with reporter.meter("write", total) as meter:
         for entry in entries:
             _write(place / "sealed" / entry.path, bundle.chunks(entry), int(entry.mode, 8), meter)
-    with bundle.source.open("SHA256SUMS") as stream:
-        _write(place / "sealed" / "SHA256SUMS", iter((stream.read(),)), 0o644, None)
+    name = bundle.statement.sums_name
+    with bundle.source.open(name) as stream:
+        _write(place / "sealed" / name, iter((stream.read(),)), 0o644, None)
     for path in sorted((folder / "carrier").rglob("*")):
         if path.is_file():
             _write(place / path.relative_to(folder), iter((path.read_bytes(),)), 0o644, None)

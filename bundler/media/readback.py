@@ -6,10 +6,12 @@ import hashlib
 from pathlib import Path
 
 from bundler.bundle.read import FolderSource
+from bundler.media.kit import FOLDER
 from bundler.media.start import StartPartition
 from custody.errors import DigestMismatch
 from custody.report import Reporter
-from custody.trust.verify import VerifiedBundle, verify_bundle
+from custody.trust.profile import hexdigest
+from custody.trust.verify import VerifiedBundle, read_trust, verify_bundle
 
 _HINT = "the medium is bad or was changed: burn another one"
 
@@ -20,7 +22,7 @@ def read_back(bundle: VerifiedBundle, source: FolderSource, pinned: str, reporte
     Raises:
         IntegrityFailure: the copy is not the bundle.
     """
-    copy = verify_bundle(source, pinned, reporter)
+    copy = verify_bundle(source, read_trust(source, pinned), reporter)
     if copy.statement != bundle.statement:
         raise DigestMismatch(f"{source.name}: holds another bundle than the one that was written", _HINT)
 
@@ -31,10 +33,12 @@ def compare_start(start: StartPartition, place: Path) -> None:
     Raises:
         DigestMismatch: names the file.
     """
-    expected = {"start": start.script_sha256, "bootstrap/SHA256SUMS": hashlib.sha256(start.sums).hexdigest()}
-    expected |= {f"bootstrap/{name}": entry.sha256 for name, entry in start.debs.items()}
+    algorithm = start.algorithm
+    expected = {"start": start.script_digest, f"bootstrap/{start.sums_name}": hexdigest(algorithm, start.sums)}
+    expected |= {f"bootstrap/{name}": entry.digest for name, entry in start.debs.items()}
+    expected |= {f"{FOLDER}/{name}": hexdigest(algorithm, data) for name, data in start.kit.items()}
     for name, digest in expected.items():
         with (place / name).open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            found = hashlib.file_digest(stream, algorithm).hexdigest()
         if found != digest:
-            raise DigestMismatch(f"{name}: expected sha256 {digest}, read back {found}", _HINT)
+            raise DigestMismatch(f"{name}: expected {algorithm} {digest}, read back {found}", _HINT)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import PurePosixPath
 
 from bundler.bundle.read import read_lock
+from bundler.media import kit
+from custody.trust import statement as statements
+from custody.trust.profile import hexdigest
 from custody.trust.statement import Entry
 from custody.trust.verify import VerifiedBundle
 
@@ -18,13 +19,16 @@ class StartPartition:
 
     Attributes:
         script: the bytes of `start`.
-        sums: `bootstrap/SHA256SUMS`.
+        sums: `bootstrap/SHA256SUMS`, or `SHA384SUMS`.
         debs: by file name in `bootstrap/`.
+        kit: the auditor's, by file name in `audit/`.
     """
 
     script: bytes
     sums: bytes
     debs: dict[str, Entry]
+    kit: dict[str, bytes]
+    algorithm: str
 
     @property
     def size_bytes(self) -> int:
@@ -33,9 +37,14 @@ class StartPartition:
         return content + content // 20 + (16 << 20)
 
     @property
-    def script_sha256(self) -> str:
+    def sums_name(self) -> str:
+        """Of the list in `bootstrap/`."""
+        return statements.sums_name(self.algorithm)
+
+    @property
+    def script_digest(self) -> str:
         """What the paper says of `start`."""
-        return hashlib.sha256(self.script).hexdigest()
+        return hexdigest(self.algorithm, self.script)
 
 
 def start_partition(bundle: VerifiedBundle) -> StartPartition:
@@ -44,8 +53,8 @@ def start_partition(bundle: VerifiedBundle) -> StartPartition:
     for deb in read_lock(bundle).debs:
         if "bootstrap" in deb.uses:
             debs[PurePosixPath(deb.path).name] = bundle.entry(f"data/apt/{deb.archive}/{deb.path}")
-    sums = "".join(f"{entry.sha256}  {name}\n" for name, entry in sorted(debs.items())).encode()
-    template = files("bundler.media").joinpath("start.sh").read_text()
-    script = template.replace("@BOOTSTRAP_SHA256@", hashlib.sha256(sums).hexdigest())
+    sums = "".join(f"{entry.digest}  {name}\n" for name, entry in sorted(debs.items())).encode()
+    algorithm = bundle.statement.algorithm
+    script = kit.script("start.sh").replace("@BOOTSTRAP_DIGEST@", hexdigest(algorithm, sums))
     script = script.replace("@BUNDLE@", bundle.statement.predicate.bundle.id)
-    return StartPartition(script.encode(), sums, debs)
+    return StartPartition(script.encode(), sums, debs, kit.kit(), algorithm)

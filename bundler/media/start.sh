@@ -3,15 +3,18 @@
 #
 #   1. Mount the small partition so that nothing on it can run:
 #        mount -o ro,nosuid,nodev,noexec /dev/disk/by-partlabel/airgap-start /mnt
-#   2. Copy this file to a folder of root's, and compare its digest with the paper that came another way:
+#   2. Copy this file to a folder of root's, and compare its digest with the paper that came another way
+#      (sha384sum where the paper says sha384):
 #        install -D -m 0700 /mnt/start /root/airgap/start && sha256sum /root/airgap/start
 #   3. Run the copy:
-#        sh /root/airgap/start /mnt --site /root/site/site.yml
+#        sh /root/airgap/start /mnt --site /root/site/site.yml --minimum-version N
+#      N stands on the paper too; a host that has installed a release before remembers its version, and needs none.
 #
 # What it does: installs the few packages named by digest below; checks the encrypted partition's header and
-# opens it; copies all but the models to a folder of root's; asks for the root's fingerprint; checks signatures
-# (openssl) and digests (sha256sum); makes a private Python from the medium's wheels; hands over to
-# `airgap install`, which checks everything once more. Nothing is fetched. Exit codes: docs/reference/exit-codes.md.
+# opens it; copies all but the models to a folder of root's; asks for the root's fingerprint; checks roots,
+# revocations, signatures (openssl) and digests (sha256sum or sha384sum); lets the release that runs here judge, if one does;
+# makes a private Python from the medium's wheels; hands over to `airgap install`, which checks everything once more.
+# Nothing is fetched. Exit codes: docs/reference/exit-codes.md.
 #
 # `sh start --check FOLDER` only checks an opened bundle (a folder with sealed/ and carrier/), models included,
 # and changes nothing; it needs no root.
@@ -26,9 +29,11 @@ export PATH LC_ALL
 unset PYTHONPATH PYTHONHOME LD_PRELOAD LD_LIBRARY_PATH
 
 BUNDLE='@BUNDLE@'
-BOOTSTRAP_SHA256='@BOOTSTRAP_SHA256@'
+BOOTSTRAP='@BOOTSTRAP_DIGEST@'
 WORK=/var/lib/airgap/incoming
 RELEASES=/opt/airgap/releases
+INSTALLED=/opt/airgap/current/venv/bin/airgap
+STATE=/var/lib/airgap/state.json
 MAPPER=airgap-medium
 
 say() { printf '==> %s\n' "$1" >&2; }
@@ -36,8 +41,8 @@ die() { # code, message, next
     printf 'start: %s\n  next: %s\n' "$2" "$3" >&2
     exit "$1"
 }
-again='do not use this medium; fetch another one from where it was made'
-digest() { sha256sum <"$1" | cut -d' ' -f1; }
+note() { printf '    %s\n' "$1" >&2; }
+#@VERIFY@
 secret() { # prompt -> standard output; typed text is not shown, not even what is typed before the prompt is read
     [ ! -t 0 ] || stty -echo
     printf '%s: ' "$1" >&2
@@ -46,7 +51,8 @@ secret() { # prompt -> standard output; typed text is not shown, not even what i
     printf '\n' >&2
     printf %s "$answer"
 }
-usage='sh start FOLDER [--medium-passphrase-file FILE] --site FILE (or: --stage NEW), or: sh start --check BUNDLE'
+usage='sh start FOLDER [--medium-passphrase-file FILE] --site FILE [--minimum-version N] [--downgrade-order FILE]
+        (or: --stage NEW), or: sh start --check BUNDLE'
 
 mode=install
 if [ "${1:-}" = --check ]; then
@@ -74,12 +80,30 @@ if [ "$mode" = check ]; then
     WORK=$(mktemp -d)
 else
     [ "$(id -u)" = 0 ] || die 20 'expected root' "run: su -, then $usage"
-    [ -f "$here/bootstrap/SHA256SUMS" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
+    [ -d "$here/bootstrap" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
     case $self in
         "$here"/*) die 20 'running from the medium itself' 'copy start to a folder of root'\''s first' ;;
     esac
 fi
-say "airgap start, bundle $BUNDLE, sha256 of this script:"
+if [ "$mode" = install ]; then # what stands in the arguments besides these two is for airgap install alone
+    minimum='' order='' word=''
+    for next in "$@"; do
+        case $word/$next in
+            --minimum-version/*) minimum=$next ;;
+            --downgrade-order/*) order=$(readlink -f "$next") ;;
+            */--minimum-version=*) minimum=${next#*=} ;;
+            */--downgrade-order=*) order=$(readlink -f "${next#*=}") ;;
+        esac
+        word=$next
+    done
+    case $minimum in
+        *[!0-9]*) die 21 "--minimum-version $minimum: expected a number" "$usage" ;;
+        '') grep -qs '"version": *[1-9]' "$STATE" ||
+            die 21 'this host remembers no release: expected --minimum-version N, the lowest version, from the paper' "$usage" ;;
+    esac
+fi
+[ "${#BOOTSTRAP}" != 96 ] || sha=sha384
+say "airgap start, bundle $BUNDLE, $sha of this script:"
 printf '    %s\n    (it must be on the paper that came another way)\n' "$(digest "$0")" >&2
 
 # shellcheck disable=SC2317 # called by the trap
@@ -102,17 +126,19 @@ install_bootstrap() {
     say 'packages that opening the medium needs'
     cp -R --no-preserve=all "$here/bootstrap" "$WORK/bootstrap"
     cd "$WORK/bootstrap"
-    [ "$(digest SHA256SUMS)" = "$BOOTSTRAP_SHA256" ] || die 11 'bootstrap/SHA256SUMS: not the list that start names' "$again"
-    if [ ! -s SHA256SUMS ]; then # a bundle that was locked for a host that has them all
+    list=SHA256SUMS
+    [ "$sha" = sha256 ] || list=SHA384SUMS
+    is "$list" "$BOOTSTRAP" || die 11 "bootstrap/$list: not the list that start names" "$again"
+    if [ ! -s "$list" ]; then # a bundle that was locked for a host that has them all
         cd "$WORK"
         return
     fi
-    ! grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+~%-]*\.deb$' SHA256SUMS || die 13 'bootstrap/SHA256SUMS: bad line' "$again"
-    sha256sum -c --strict --quiet SHA256SUMS >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
-    cut -c67- SHA256SUMS | sed 's|^|./|' >../debs
-    if [ "$mode" = stage ] && command -v openssl >/dev/null && command -v cryptsetup >/dev/null &&
+    ! grep -qvE "^[0-9a-f]{${#BOOTSTRAP}}  [A-Za-z0-9][A-Za-z0-9._+~%-]*\.deb\$" "$list" || die 13 "bootstrap/$list: bad line" "$again"
+    "${sha}sum" -c --strict --quiet "$list" >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
+    sed 's|^[0-9a-f]*  |./|' "$list" >../debs
+    if { [ "$mode" = stage ] || [ -x "$INSTALLED" ]; } && command -v openssl >/dev/null && command -v cryptsetup >/dev/null &&
         python3 -I -c 'import ensurepip' 2>/dev/null; then
-        cd "$WORK" # a laptop's own, perhaps newer, will do
+        cd "$WORK" # what is there already, perhaps newer, will do on a laptop and beside a release
         return
     fi
     dpkg --configure -a --force-confdef --force-confold >../apt.log 2>&1 || : # what a killed run left half done
@@ -155,6 +181,7 @@ CHECK
     mount -t ext4 -o ro,nosuid,nodev,noexec "/dev/mapper/$MAPPER" "$WORK/medium"
 }
 
+kit=$here/audit # beside start, for whoever audits the folder that --stage makes
 if [ "$mode" != check ]; then
     exec 9>/run/airgap-start.lock
     flock -n 9 || die 46 'another start runs on this host' 'wait for it to end'
@@ -171,79 +198,37 @@ if [ "$mode" != check ]; then
         here=$WORK/medium
     fi
 fi
-mkdir "$WORK/copy" "$WORK/keys"
 
-# --- A private copy of all but the models; from here on only the copy counts -------------------------------------
+# --- From here on only a private copy counts; the root is typed by a person, from paper -----------------------------
+models='data/models/'
 say 'private copy of all but the models'
-cd "$here"
-find sealed carrier ! -type f ! -type d >"$WORK/odd"
-[ ! -s "$WORK/odd" ] || die 13 "neither file nor folder: $(head -n 1 "$WORK/odd")" "$again"
-find sealed carrier -type f >"$WORK/files"
-! grep -vE '^[A-Za-z0-9._+~%@=/-]+$' "$WORK/files" >"$WORK/odd" ||
-    die 13 "a name that no bundle has: $(head -n 1 "$WORK/odd")" "$again"
-[ "$(wc -l <"$WORK/files")" = "$(find sealed carrier -type f -printf x | wc -c)" ] || die 13 'a name with a line break' "$again"
-grep -v '^sealed/data/models/' "$WORK/files" >"$WORK/copied"
-xargs -r cp --parents --no-preserve=all -t "$WORK/copy" <"$WORK/copied"
-cd "$WORK/copy"
-
-# --- The root: typed by a person, from paper -----------------------------------------------------------------------
-say 'root of trust'
-sed -n 's|^{"payload":"\([A-Za-z0-9+/=]*\)","payloadType":"application/vnd.airgap.root+json","signatures":\[.*\]}$|\1|p' \
-    carrier/trust/1.root.json | base64 -d >"$WORK/root" || die 14 'carrier/trust/1.root.json: not an envelope' "$again"
-found=$(digest "$WORK/root")
-printf 'Fingerprint of the root, all 64 digits, from the paper: ' >&2
+private_copy "^sealed/$models"
+printf 'Fingerprint of the root, all of it, from the paper: ' >&2
 IFS= read -r typed || typed=
-typed=$(printf %s "$typed" | tr -d ' :' | tr 'A-F' 'a-f')
-[ "$typed" = "$found" ] || die 14 "root: expected $typed, found $found" "$again"
-[ "$(grep -o '"flat_sha256":"[0-9a-f]*"' "$WORK/root")" = "\"flat_sha256\":\"$(digest carrier/trust/1.root.flat)\"" ] ||
-    die 14 'carrier/trust/1.root.flat: not the flat twin of the root' "$again"
-
-# --- Signatures: openssl over the DSSE encoding, persons counted, never keys ---------------------------------------
-say 'signatures'
-{ printf 'DSSEv1 28 application/vnd.in-toto+json %s ' "$(wc -c <carrier/statement.json)"; cat carrier/statement.json; } >"$WORK/pae"
-: >"$WORK/signers"
-while read -r kind person keyid public; do
-    if [ "$kind" != key ] || [ ! -f "carrier/sig/$keyid.sig" ]; then continue; fi
-    printf %s "$public" | base64 -d >"$WORK/keys/der"
-    [ "$(digest "$WORK/keys/der")" = "$keyid" ] || die 14 "root: key $keyid is not what its id says" "$again"
-    openssl pkey -pubin -inform DER -in "$WORK/keys/der" -out "$WORK/keys/pem"
-    openssl dgst -sha384 -verify "$WORK/keys/pem" -signature "carrier/sig/$keyid.sig" "$WORK/pae" >/dev/null ||
-        die 12 "carrier/sig/$keyid.sig: the signature of $person over carrier/statement.json is false" "$again"
-    printf '%s\n' "$person" >>"$WORK/signers"
-done <carrier/trust/1.root.flat
-for role in builder approver; do
-    wanted=$(awk -v role="$role" '$1 == "threshold" && $2 == role { print $3 }' carrier/trust/1.root.flat)
-    persons=$(awk -v role="$role" 'NR == FNR { signed[$1] = 1; next }
-        $1 == "role" && $3 == role && signed[$2] { print $2 }' "$WORK/signers" carrier/trust/1.root.flat | sort -u)
-    count=$(printf '%s\n' "$persons" | grep -c . || :)
-    [ "$count" -ge "${wanted:-1}" ] || die 12 "expected ${wanted:-1} $role(s) among the signers, found $count" "$again"
-    printf '    %s: %s\n' "$role" "$(printf %s "$persons" | tr '\n' ' ')" >&2
-done
-
-# --- The list of files, and every file of the copy; the models are checked while they are copied --------------------
-say 'digests'
-wanted=$(sed -n 's/^.*,"subject":\[{"digest":{"sha256":"\([0-9a-f]\{64\}\)"},"name":"SHA256SUMS"}\]}$/\1/p' carrier/statement.json)
-[ "$(digest sealed/SHA256SUMS)" = "$wanted" ] || die 11 "sealed/SHA256SUMS: expected $wanted" "$again"
-! grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9_+~%@=][A-Za-z0-9._+~%@=/-]*$' sealed/SHA256SUMS || die 13 'sealed/SHA256SUMS: bad line' "$again"
-{ cut -c67- sealed/SHA256SUMS; echo SHA256SUMS; } | sort >"$WORK/listed"
-sed -n 's|^sealed/||p' "$WORK/files" | sort >"$WORK/there"
-comm -13 "$WORK/listed" "$WORK/there" >"$WORK/extra"
-comm -23 "$WORK/listed" "$WORK/there" >"$WORK/missing"
-[ ! -s "$WORK/extra" ] || die 13 "sealed/$(head -n 1 "$WORK/extra"): extra, nobody signed it" "$again"
-[ ! -s "$WORK/missing" ] || die 13 "sealed/$(head -n 1 "$WORK/missing"): missing" "$again"
-grep -v '^.\{66\}data/models/' sealed/SHA256SUMS >"$WORK/sums"
-(cd sealed && sha256sum -c --strict --quiet "$WORK/sums" >&2) || die 11 'sealed: a file differs from its digest' "$again"
-
+believe_roots "$typed"
+if [ "$mode" = install ] && [ ! -x "$INSTALLED" ] && grep -qs '"root_fingerprint": "' "$STATE" && ! grep -q "\"$pinned\"" "$STATE"; then
+    die 14 "root: this host pinned another fingerprint than $pinned" 'type the one that was given to airgap trust pin'
+fi
+believe_revocations
+judge_statement
+judge_list
+judge_copied "$models"
 if [ "$mode" = check ]; then
     say 'models'
-    grep '^.\{66\}data/models/' sealed/SHA256SUMS >"$WORK/sums" || :
-    (cd "$here/sealed" && sha256sum -c --strict --quiet "$WORK/sums" >&2) || die 11 'sealed: a model differs from its digest' "$again"
+    judge_stayed "$models" "$here"
     printf 'accepted\n'
     exit 0
 fi
 
+# --- The release that runs here judges with what this host remembers, before anything of the new one is made or run ---
+if [ "$mode" = install ] && [ -x "$INSTALLED" ]; then
+    say 'the installed release judges'
+    env -i PATH="$PATH" LC_ALL=C.UTF-8 HOME=/root TERM="${TERM:-dumb}" "$INSTALLED" verify "$WORK/copy" --as-host \
+        --models "$here/sealed/data/models" --fingerprint "$pinned" ${minimum:+--minimum-version "$minimum"} \
+        ${order:+--downgrade-order "$order"} >&2 || exit
+fi
+
 # --- The release's folder and its private Python --------------------------------------------------------------------
-fact() { sed -n "s/^$1=//p" sealed/facts.txt; }
 release=$RELEASES/$(fact bundle)-$(fact version)
 if [ ! -e "$release/venv/complete" ] || ! cmp -s carrier/statement.json "$release/carrier/statement.json"; then
     say "private Python in $release"
@@ -275,19 +260,18 @@ if [ "$mode" = stage ]; then
     mkdir -p "$stage.part"
     cp -R sealed carrier "$WORK/bootstrap" "$stage.part/"
     cp "$self" "$stage.part/start"
+    [ ! -d "$kit" ] || cp -R --no-preserve=all "$kit" "$stage.part/audit"
     grep '^sealed/data/models/' "$WORK/files" >"$WORK/models" || :
     (cd "$here" && xargs -r cp --parents --no-preserve=all -t "$stage.part" <"$WORK/models") ||
         die 43 "$stage.part: the models do not fit, or the medium cannot be read" 'name a folder with more room'
-    grep '^.\{66\}data/models/' sealed/SHA256SUMS >"$WORK/sums" || :
-    [ ! -s "$WORK/sums" ] || (cd "$stage.part/sealed" && sha256sum -c --strict --quiet "$WORK/sums" >&2) ||
-        die 11 'sealed: a model differs from its digest' "$again"
+    judge_stayed "$models" "$stage.part"
     sync -f "$stage.part"
     mv "$stage.part" "$stage"
     cd /
     close_medium
     rm -rf "$WORK"
-    printf 'next: %s install %s --inventory FILE --fingerprint %s --start-sha256 %s\n' \
-        "$release/venv/bin/airgap" "$stage" "$found" "$(digest "$self")"
+    printf 'next: %s install %s --inventory FILE --fingerprint %s --start-digest %s --minimum-version N\n' \
+        "$release/venv/bin/airgap" "$stage" "$pinned" "$(digest "$self")"
     exit 0
 fi
 
@@ -297,6 +281,6 @@ rm -rf "$WORK/copy" "$WORK/bootstrap"
 cd /
 status=0
 env -i PATH="$PATH" LC_ALL=C.UTF-8 HOME=/root TERM="${TERM:-dumb}" "$release/venv/bin/airgap" install "$release" \
-    --models "$here/sealed/data/models" --fingerprint "$found" "$@" || status=$?
+    --models "$here/sealed/data/models" --fingerprint "$pinned" "$@" || status=$?
 close_medium
 exit "$status"

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from custody.errors import BundleMalformed, SignatureRejected, TrustRejected
 from custody.trust import canonical
 from custody.trust.envelope import LIMIT_BYTES, Envelope
-from custody.trust.keys import PrivateKey, PublicKey
+from custody.trust.keys import PublicKey, Signer
 
 PAYLOAD_TYPE = "application/vnd.airgap.host+json"
 
@@ -91,7 +91,7 @@ class HostDescription(_Strict):
         return ".".join(self.kernel.split("-")[0].split(".")[:2])
 
 
-def sign(description: HostDescription, key: PrivateKey) -> bytes:
+def sign(description: HostDescription, key: Signer) -> bytes:
     """The description as it leaves the host."""
     payload = canonical.dump(description.model_dump(mode="json"))
     return Envelope(PAYLOAD_TYPE, payload, {}).signed_by(key).dump()

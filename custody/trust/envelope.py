@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from custody.errors import BundleMalformed, SignatureRejected
 from custody.trust import canonical
-from custody.trust.keys import PrivateKey, PublicKey
+from custody.trust.keys import PublicKey, Signer
 
 #: A Statement of 20,000 files is 6 MB; base64 makes it 8.
 LIMIT_BYTES = 64 << 20
@@ -56,7 +56,10 @@ class Envelope:
                 if entry["keyid"] in signatures:
                     raise ValueError(f"two signatures of key {entry['keyid'][:16]}")
                 signatures[entry["keyid"]] = _decode(entry["sig"])
-            return Envelope(str(content["payloadType"]), _decode(content["payload"]), signatures)
+            found = Envelope(str(content["payloadType"]), _decode(content["payload"]), signatures)
+            if found.dump() != data:
+                raise ValueError("expected the signatures sorted by key id")
+            return found
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BundleMalformed(f"{name}: not a DSSE envelope: {error}") from error
 
@@ -73,7 +76,7 @@ class Envelope:
             }
         )
 
-    def signed_by(self, key: PrivateKey) -> Envelope:
+    def signed_by(self, key: Signer) -> Envelope:
         """The same with one more signature."""
         signature = key.sign(pae(self.payload_type, self.payload))
         return Envelope(self.payload_type, self.payload, {**self.signatures, key.public.keyid: signature})

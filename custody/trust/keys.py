@@ -1,17 +1,21 @@
-"""Signing keys: ECDSA P-384 with SHA-384, DER signatures, PKCS#8 under a passphrase.
+"""Signing keys: ECDSA P-384 with SHA-384 (DER signatures), and ML-DSA-87 (FIPS 204, pure, without context).
 
-A public key has several encodings that mean one key; all but one are refused (named curve, uncompressed point,
-SubjectPublicKeyInfo), so that a key has one id: the SHA-256 of those DER bytes.
+They lie in PKCS#8 under a passphrase, or wherever a `Signer` has them. A public key has several encodings that mean one
+key; all but one are refused (named curve, uncompressed point, SubjectPublicKeyInfo), so that a key has one id: the
+SHA-256 of those DER bytes. An id is a name: the root holds the keys themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PrivateKey, MLDSA87PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -22,11 +26,16 @@ from cryptography.hazmat.primitives.serialization import (
 )  # fmt: skip
 
 from custody.errors import SecretRefused, TrustRejected
+from custody.trust.profile import MLDSA_SCHEME, P384_SCHEME
 
-SCHEME = "ecdsa-p384-sha384"
 #: Short passphrases fall to guessing on whatever hardware the finder owns (NIST SP 800-63B: at least 15 alone).
 PASSPHRASE_MIN_CHARS = 15
-_ALGORITHM = ec.ECDSA(hashes.SHA384())
+_DIGEST = ec.ECDSA(Prehashed(hashes.SHA384()))
+
+
+def digest(message: bytes) -> bytes:
+    """What ECDSA here is computed over: SHA-384 of the message."""
+    return hashlib.sha384(message).digest()
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class PublicKey:
     """A key that can check signatures.
 
     Attributes:
-        der: SubjectPublicKeyInfo, named curve P-384, uncompressed point.
+        der: SubjectPublicKeyInfo of ML-DSA-87, or of P-384 with named curve and uncompressed point.
     """
 
     der: bytes
@@ -42,10 +51,11 @@ class PublicKey:
     def __post_init__(self) -> None:
         try:
             key = load_der_public_key(self.der)
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise TrustRejected(f"public key: not a SubjectPublicKeyInfo: {error}") from error
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-            raise TrustRejected("public key: expected ECDSA on curve P-384, found something else")
+        p384 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)
+        if not p384 and not isinstance(key, MLDSA87PublicKey):
+            raise TrustRejected("public key: expected ECDSA on curve P-384 or ML-DSA-87, found something else")
         if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.der:
             raise TrustRejected("public key: expected the named-curve, uncompressed encoding, found another one")
 
@@ -54,26 +64,66 @@ class PublicKey:
         """SHA-256 of the DER bytes, lower-case hex."""
         return hashlib.sha256(self.der).hexdigest()
 
+    @property
+    def scheme(self) -> str:
+        """How it signs: one of `custody.trust.profile`'s schemes."""
+        return MLDSA_SCHEME if isinstance(load_der_public_key(self.der), MLDSA87PublicKey) else P384_SCHEME
+
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Whether `signature` (DER) over `message` is this key's."""
+        """Whether `signature` over `message` is this key's."""
+        key = load_der_public_key(self.der)
+        if not isinstance(key, MLDSA87PublicKey):
+            return self.verifies_digest(signature, digest(message))
+        try:
+            key.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+    def verifies_digest(self, signature: bytes, sha384: bytes) -> bool:
+        """The same for a message of which only the SHA-384 is known, and a P-384 key."""
         key = load_der_public_key(self.der)
         assert isinstance(key, ec.EllipticCurvePublicKey)
         try:
-            key.verify(signature, message, _ALGORITHM)
+            key.verify(signature, sha384, _DIGEST)
         except InvalidSignature:
             return False
         return True
 
 
+class Signer(Protocol):
+    """A key that signs, wherever it lies: in a file, on a token, in another room."""
+
+    @property
+    def public(self) -> PublicKey:
+        """The other half."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Signature over `message`."""
+
+
+class DigestSigner(Signer, Protocol):
+    """A key at hand: one of P-384 also signs what it knows by digest alone."""
+
+    def sign_digest(self, sha384: bytes) -> bytes:
+        """DER signature over the message with this SHA-384.
+
+        Raises:
+            SecretRefused: a key of another scheme.
+        """
+
+
 @dataclass(frozen=True)
 class PrivateKey:
-    """A key that signs. Its `repr` holds nothing secret."""
+    """A key in memory that signs, out of a file. Its `repr` holds nothing secret."""
 
-    _key: ec.EllipticCurvePrivateKey
+    _key: ec.EllipticCurvePrivateKey | MLDSA87PrivateKey
 
     @staticmethod
-    def generate() -> PrivateKey:
+    def generate(scheme: str = P384_SCHEME) -> PrivateKey:
         """A new key."""
+        if scheme == MLDSA_SCHEME:
+            return PrivateKey(MLDSA87PrivateKey.generate())
         return PrivateKey(ec.generate_private_key(ec.SECP384R1()))
 
     @staticmethod
@@ -81,7 +131,7 @@ class PrivateKey:
         """Open an encrypted PKCS#8 key.
 
         Raises:
-            SecretRefused: wrong passphrase, no encryption, or not a P-384 key. Says nothing of the contents.
+            SecretRefused: wrong passphrase, no encryption, or a key of another kind. Says nothing of the contents.
         """
         if b"ENCRYPTED PRIVATE KEY" not in pem:
             raise SecretRefused(f"{name}: expected an encrypted PKCS#8 key", "make one with: airgap keys new")
@@ -89,8 +139,10 @@ class PrivateKey:
             key = load_pem_private_key(pem, passphrase)
         except (ValueError, TypeError) as error:
             raise SecretRefused(f"{name}: the passphrase does not open this key", "try again") from error
+        if isinstance(key, MLDSA87PrivateKey):
+            return PrivateKey(key)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
-            raise SecretRefused(f"{name}: expected an ECDSA P-384 key", "make one with: airgap keys new")
+            raise SecretRefused(f"{name}: expected an ECDSA P-384 or ML-DSA-87 key", "make one with: airgap keys new")
         return PrivateKey(key)
 
     def dump(self, passphrase: bytes) -> bytes:
@@ -108,8 +160,18 @@ class PrivateKey:
         return PublicKey(self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
     def sign(self, message: bytes) -> bytes:
-        """DER signature over `message`."""
-        return self._key.sign(message, _ALGORITHM)
+        """Signature over `message`."""
+        if isinstance(self._key, MLDSA87PrivateKey):
+            return self._key.sign(message)
+        return self.sign_digest(digest(message))
+
+    def sign_digest(self, sha384: bytes) -> bytes:
+        """DER signature over the message with this SHA-384."""
+        if isinstance(self._key, MLDSA87PrivateKey):
+            raise SecretRefused(
+                "ML-DSA-87 signs no digest: expected the Statement itself", "export the request with --whole"
+            )
+        return self._key.sign(sha384, _DIGEST)
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public.keyid[:16]})"

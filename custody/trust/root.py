@@ -1,30 +1,30 @@
 """The root of trust: which persons there are, their keys, and how many of them must agree on what.
 
 A root is canonical JSON in a DSSE envelope, signed by the persons of role `root`. Persons are counted, never
-keys: a key under two persons voids the root, and nobody is both builder and approver. Its *fingerprint* is the
-SHA-256 of the payload, which a site learns on paper.
+keys: a key under two persons voids the root, and nobody is both builder and approver. Under a profile with two schemes
+a person counts only with both. The root's *fingerprint* is the digest of the payload, which a site learns on paper.
 
 Each root has a *flat twin*, a line-by-line text with the same content for shells; the payload holds the twin's
-digest, so the fingerprint covers both. Rotation and revocation come with TUF's update rules (root N+1 signed by
+SHA-384, so the fingerprint covers both. Rotation and revocation come with TUF's update rules (root N+1 signed by
 the thresholds of N and of N+1).
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from custody.errors import SignatureRejected, TrustRejected
 from custody.trust import canonical
-from custody.trust.envelope import Envelope
-from custody.trust.keys import SCHEME, PublicKey
+from custody.trust.keys import PublicKey
+from custody.trust.profile import PROFILES, Profile, hexdigest
 
 PAYLOAD_TYPE = "application/vnd.airgap.root+json"
 ROLES = ("root", "builder", "approver", "recovery")
-#: A hundred persons with three keys each stay below this.
+#: A hundred persons with three keys of P-384 each stay below this, or fifty with one of each scheme.
 LIMIT_BYTES = 1 << 20
 #: A person, and the key files named after one.
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -41,11 +41,12 @@ class Person:
 
 @dataclass(frozen=True)
 class Root:
-    """A root's content, checked for sense; whether it may be believed is `pin`'s and `verify_root`'s answer."""
+    """A root's content, checked for sense; whether it may be believed is `custody.trust.chain`'s answer."""
 
     version: int
     persons: tuple[Person, ...]
     thresholds: dict[str, int]
+    profile: Profile = PROFILES["p384"]
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
@@ -65,13 +66,28 @@ class Root:
                 if key.keyid in seen:
                     raise TrustRejected(f"root: key {key.keyid[:16]} is under {seen[key.keyid]} and {person.name}")
                 seen[key.keyid] = person.name
+            if odd := {key.scheme for key in person.keys} - self.profile.schemes:
+                raise TrustRejected(
+                    f"root: person {person.name}: profile {self.profile.name} knows no {min(odd)}",
+                    f"give keys of {' and '.join(sorted(self.profile.schemes))}",
+                )
         for role in ("root", "builder", "approver"):
-            count = sum(role in person.roles and bool(person.keys) for person in self.persons)
+            count = sum(role in person.roles and self._complete(person.keys) for person in self.persons)
             wanted = self.thresholds.get(role, 0)
             if not 1 <= wanted <= count:
                 raise TrustRejected(f"root: threshold for {role} is {wanted}, and {count} persons hold that role")
+        holders = sum("recovery" in person.roles and self._complete(person.keys) for person in self.persons)
+        if "recovery" in self.thresholds and not 1 <= self.thresholds["recovery"] <= holders:
+            raise TrustRejected(
+                f"root: threshold for recovery is {self.thresholds['recovery']}, and {holders} persons hold that role"
+            )
         if set(self.thresholds) - set(ROLES):
             raise TrustRejected("root: a threshold for an unknown role")
+
+    @property
+    def fingerprint(self) -> str:
+        """What is pinned and printed: digest of the payload's bytes, lower-case hex."""
+        return hexdigest(self.profile.algorithm, self.payload())
 
     def keys_by_id(self) -> dict[str, PublicKey]:
         """All keys by id."""
@@ -82,8 +98,26 @@ class Root:
         return next(p for p in self.persons if any(key.keyid == keyid for key in p.keys))
 
     def persons_with(self, role: str, keyids: frozenset[str]) -> tuple[str, ...]:
-        """Names of the distinct persons of a role among the holders of these keys, sorted."""
-        return tuple(sorted({p.name for p in map(self.person_of, keyids) if role in p.roles}))
+        """Names of the distinct persons of a role who hold these keys, one of each scheme at least; sorted."""
+        return tuple(
+            sorted(
+                person.name
+                for person in self.persons
+                if role in person.roles and self._complete(key for key in person.keys if key.keyid in keyids)
+            )
+        )
+
+    def _halves(self, role: str, keyids: frozenset[str]) -> list[tuple[str, str]]:
+        """Persons who signed with one scheme and not with another, and which."""
+        found = []
+        for person in self.persons:
+            used = {key.scheme for key in person.keys if key.keyid in keyids}
+            if role in person.roles and used:
+                found += [(person.name, scheme) for scheme in sorted(self.profile.schemes - used)]
+        return found
+
+    def _complete(self, keys: Iterable[PublicKey]) -> bool:
+        return {key.scheme for key in keys} == self.profile.schemes
 
     def require(self, role: str, keyids: frozenset[str], what: str) -> tuple[str, ...]:
         """The persons of `role` who signed, if they are enough.
@@ -94,16 +128,17 @@ class Root:
         persons = self.persons_with(role, keyids)
         wanted = self.thresholds[role]
         if len(persons) < wanted:
+            halves = "".join(f"; {person} signed without {scheme}" for person, scheme in self._halves(role, keyids))
             raise SignatureRejected(
                 f"{what}: expected signatures of {wanted} {role}(s), found {len(persons)}"
-                f" ({', '.join(persons) or 'nobody'})",
+                f" ({', '.join(persons) or 'nobody'}{halves})",
                 "sign it with: airgap sign BUNDLE --key KEY --trust FOLDER",
             )
         return persons
 
     def flat(self) -> bytes:
         """The flat twin: one fact a line, fields parted by one blank, sorted by person."""
-        lines = ["airgap-root 1", f"version {self.version}"]
+        lines = ["airgap-root 1", f"version {self.version}", f"profile {self.profile.name}"]
         lines += [f"threshold {role} {count}" for role, count in sorted(self.thresholds.items())]
         for person in sorted(self.persons, key=lambda p: p.name):
             lines += [f"role {person.name} {role}" for role in sorted(person.roles)]
@@ -118,14 +153,15 @@ class Root:
                 "_type": "airgap-root",
                 "schema_version": 1,
                 "version": self.version,
-                "flat_sha256": hashlib.sha256(self.flat()).hexdigest(),
+                "profile": self.profile.name,
+                "flat_sha384": hexdigest("sha384", self.flat()),
                 "thresholds": self.thresholds,
                 "persons": [
                     {
                         "name": person.name,
                         "roles": sorted(person.roles),
                         "keys": [
-                            {"keyid": k.keyid, "scheme": SCHEME, "public": base64.b64encode(k.der).decode()}
+                            {"keyid": k.keyid, "scheme": k.scheme, "public": base64.b64encode(k.der).decode()}
                             for k in sorted(person.keys, key=lambda k: k.keyid)
                         ],
                     }
@@ -156,40 +192,13 @@ class Root:
                 _integer(content["version"]),
                 persons,
                 {r: _integer(n) for r, n in content["thresholds"].items()},
+                PROFILES[content["profile"]],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TrustRejected(f"{name}: not a root: {error!r}") from error
         if root.payload() != payload:
             raise TrustRejected(f"{name}: unknown fields, or fields that contradict each other")
         return root
-
-
-def fingerprint(payload: bytes) -> str:
-    """What is pinned and printed: SHA-256 of the payload's bytes, lower-case hex."""
-    return hashlib.sha256(payload).hexdigest()
-
-
-def verify_root(data: bytes, pinned: str, name: str) -> Root:
-    """Believe a root because its fingerprint is the pinned one.
-
-    Args:
-        data: the DSSE envelope.
-        pinned: fingerprint, 64 lower-case hex digits.
-
-    Raises:
-        TrustRejected: another root than the pinned one, or one that makes no sense.
-        SignatureRejected: its own root persons have not signed it.
-    """
-    envelope = Envelope.parse(data, name)
-    found = fingerprint(envelope.payload)
-    if envelope.payload_type != PAYLOAD_TYPE or found != pinned:
-        raise TrustRejected(
-            f"{name}: expected the root with fingerprint {pinned}, found {found}",
-            "compare with the paper that travelled apart from the medium; do not go on",
-        )
-    root = Root.parse(envelope.payload, name)
-    root.require("root", envelope.signers(root.keys_by_id(), name), name)
-    return root
 
 
 def _integer(value: Any) -> int:

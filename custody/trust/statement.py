@@ -1,7 +1,9 @@
 """The Statement: what signers vouch for, one line of meaning for every byte of `sealed/`.
 
 An in-toto Statement v1 in RFC 8785 bytes. Its one subject is `SHA256SUMS`; the predicate binds the bundle's
-identity and, for every file, path, mode, size, flat digest and the root of the tree over its leaves.
+identity and, for every file, path, mode, size, flat digest and the root of the tree over its leaves. In a bundle of
+profile `cnsa` the subject is `SHA384SUMS`, and SHA-384 is what every file is compared with; the SHA-256 beside it is
+the name under which the file's makers know it.
 """
 
 from __future__ import annotations
@@ -10,20 +12,32 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+)  # fmt: skip
 
 from custody.errors import BundleMalformed
 from custody.trust import canonical
+from custody.trust.profile import algorithm_of
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PREDICATE_TYPE = "urn:airgap:bundle:v1"
 LIMIT_BYTES = 32 << 20
-SUMS_NAME = "SHA256SUMS"
+#: Where the SBOM and the provenance of what was built lie, below `sealed/`.
+SBOM_FOLDER = "sbom/"
 
 _PATH = re.compile(r"[A-Za-z0-9._+~%@=/-]{1,512}")
 
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Algorithm = Literal["sha256", "sha384"]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha384 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**53 - 1)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[ -~]+$")]
@@ -33,21 +47,42 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Entry(_Strict):
-    """One file below `sealed/` (all but `SHA256SUMS` itself).
+class _Digested(_Strict):
+    """Something with a digest, or two in a bundle whose digest is SHA-384."""
+
+    path: str
+    sha256: Sha256
+    sha384: Sha384 | None = None
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What it is compared with."""
+        return "sha256" if self.sha384 is None else "sha384"
+
+    @property
+    def digest(self) -> str:
+        """Of the whole file."""
+        return self.sha384 or self.sha256
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return content if self.sha384 else {key: value for key, value in content.items() if key != "sha384"}
+
+
+class Entry(_Digested):
+    """One file below `sealed/` (all but the list of digests itself).
 
     Attributes:
         path: relative, forward slashes.
         mode: "0644" or "0755".
-        sha256: of the whole file.
+        sha256, sha384: of the whole file.
         leaf_root: RFC 6962 tree over the file's leaves.
     """
 
-    path: str
     mode: Literal["0644", "0755"]
     size_bytes: Count
-    sha256: Digest
-    leaf_root: Digest
+    leaf_root: Sha256 | Sha384
 
 
 class Identity(_Strict):
@@ -57,9 +92,9 @@ class Identity(_Strict):
     channel: Text
     version: Positive
     security_epoch: Positive
-    digest: Literal["sha256"]
+    digest: Algorithm
     base: None = None
-    lock_sha256: Digest
+    lock_sha256: Sha256
     lowest_revocation: Count
     lowest_verifier: Text
     source_date_epoch: Count
@@ -81,20 +116,24 @@ class StatementTarget(_Strict):
     driver: Text | None
 
 
+class Document(_Digested):
+    """An SBOM or a provenance, named once more for readers who look for no other file."""
+
+
 class Predicate(_Strict):
-    """What the signers say about `SHA256SUMS`."""
+    """What the signers say about the list of digests."""
 
     bundle: Identity
     target: StatementTarget
-    sbom: tuple[()] = ()
+    sbom: tuple[Document, ...] = ()
     files: tuple[Entry, ...]
 
 
 class Subject(_Strict):
     """The one subject."""
 
-    name: Literal["SHA256SUMS"]
-    digest: dict[Literal["sha256"], Digest]
+    name: Literal["SHA256SUMS", "SHA384SUMS"]
+    digest: Annotated[dict[Algorithm, Sha256 | Sha384], Field(min_length=1, max_length=1)]
 
 
 class Statement(_Strict):
@@ -106,33 +145,52 @@ class Statement(_Strict):
     predicate: Predicate
 
     @property
-    def sums_sha256(self) -> str:
-        """Digest of `SHA256SUMS`."""
-        return self.subject[0].digest["sha256"]
+    def algorithm(self) -> Algorithm:
+        """Of every digest that counts."""
+        return self.predicate.bundle.digest
+
+    @property
+    def sums_name(self) -> str:
+        """Where the list of digests lies, below `sealed/`."""
+        return sums_name(self.algorithm)
+
+    @property
+    def sums_digest(self) -> str:
+        """Digest of that list."""
+        return self.subject[0].digest[self.algorithm]
 
     def dump(self) -> bytes:
         """Canonical bytes: what is signed."""
         return canonical.dump(self.model_dump(mode="json", by_alias=True))
 
 
-def make(predicate: Predicate, sums_sha256: str) -> Statement:
+def sums_name(algorithm: str) -> str:
+    """What coreutils' users call a list of such digests."""
+    return f"{algorithm.upper()}SUMS"
+
+
+def make(predicate: Predicate, sums_digest: str) -> Statement:
     """A Statement over a finished `sealed/`."""
+    algorithm = predicate.bundle.digest
     check_paths(entry.path for entry in predicate.files)
-    return Statement.model_validate(
+    statement = Statement.model_validate(
         {
             "_type": STATEMENT_TYPE,
-            "subject": (Subject(name="SHA256SUMS", digest={"sha256": sums_sha256}),),
+            "subject": (Subject.model_validate({"name": sums_name(algorithm), "digest": {algorithm: sums_digest}}),),
             "predicateType": PREDICATE_TYPE,
             "predicate": predicate,
         }
     )
+    _check_sense(statement, "the Statement")
+    return statement
 
 
 def parse(data: bytes, name: str) -> Statement:
     """Read a Statement.
 
     Raises:
-        BundleMalformed: not canonical, unknown or missing fields, a path outside the grammar, two paths alike.
+        BundleMalformed: not canonical, unknown or missing fields, a path outside the grammar, two paths alike,
+            digests of another algorithm than the bundle's, or `sbom` differs from what `files` has below `sbom/`.
     """
     canonical.parse(data, name, LIMIT_BYTES)
     try:
@@ -145,7 +203,25 @@ def parse(data: bytes, name: str) -> Statement:
     check_paths(paths)
     if paths != sorted(paths):
         raise BundleMalformed(f"{name}: files are not sorted by path")
+    _check_sense(statement, name)
     return statement
+
+
+def documents(files: Iterable[Entry]) -> tuple[Document, ...]:
+    """What `sbom` holds for these files, in their order."""
+    return tuple(
+        Document(path=e.path, sha256=e.sha256, sha384=e.sha384) for e in files if e.path.startswith(SBOM_FOLDER)
+    )
+
+
+def _check_sense(statement: Statement, name: str) -> None:
+    algorithm, predicate, subject = statement.algorithm, statement.predicate, statement.subject[0]
+    roots = {algorithm_of(entry.leaf_root) for entry in predicate.files}
+    kinds = {entry.algorithm for entry in predicate.files} | roots | {*subject.digest}
+    if kinds != {algorithm} or subject.name != statement.sums_name or algorithm_of(statement.sums_digest) != algorithm:
+        raise BundleMalformed(f"{name}: expected {algorithm} and {statement.sums_name} throughout, found others")
+    if predicate.sbom != documents(predicate.files):
+        raise BundleMalformed(f"{name}: sbom does not name just the files below {SBOM_FOLDER}, in order, as files does")
 
 
 def check_paths(paths: Iterable[str]) -> None:
@@ -172,5 +248,5 @@ def check_paths(paths: Iterable[str]) -> None:
 
 
 def sums(entries: Iterable[Entry]) -> bytes:
-    """The one spelling of `SHA256SUMS` for these entries: `digest`, two blanks, path; sorted by path."""
-    return "".join(f"{e.sha256}  {e.path}\n" for e in sorted(entries, key=lambda e: e.path)).encode()
+    """The one spelling of their list: digest, two blanks, path; sorted by path."""
+    return "".join(f"{e.digest}  {e.path}\n" for e in sorted(entries, key=lambda e: e.path)).encode()

@@ -1,8 +1,8 @@
 """Verification: the one place where a `VerifiedBundle` is made.
 
-The order is fixed: the root by its pinned fingerprint; the envelope's bytes before anything in them is parsed;
+The order is fixed: roots and revocations (`read_trust`); the envelope's bytes before anything in them is parsed;
 the thresholds, counting persons; the Statement; the list of files; then every leaf. There is no network code
-here, and no parameter that leaves a step out.
+here, and no parameter that leaves a step out. What needs a machine's memory (versions) is `policy`'s.
 """
 
 from __future__ import annotations
@@ -14,21 +14,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from custody.errors import BundleMalformed, DigestMismatch, SignatureRejected
+from custody.errors import BundleMalformed, DigestMismatch, SignatureRejected, TrustRejected
 from custody.report import Reporter
 from custody.trust import statement as statements
+from custody.trust.chain import Carried, Kept, Trust, believe
 from custody.trust.envelope import LIMIT_BYTES, Envelope
-from custody.trust.leaves import DIGEST_BYTES, LEAF_BYTES, leaf_count, split, tree_root
+from custody.trust.leaves import LEAF_BYTES, digest_bytes, leaf_count, split, tree_root
+from custody.trust.policy import Offer, require_not_revoked, require_readable
+from custody.trust.profile import hexdigest
+from custody.trust.revocations import LIMIT_BYTES as LIST_LIMIT_BYTES
 from custody.trust.root import LIMIT_BYTES as ROOT_LIMIT_BYTES
-from custody.trust.root import Root, verify_root
 from custody.trust.statement import Entry, Statement
 
 #: Hashing scales to this many threads on common builders; reading is the limit beyond.
 _THREADS = 4
 _SUMS_LIMIT_BYTES = 32 << 20
+_SIGNATURE_LIMIT_BYTES = 8 << 10  # ML-DSA-87: 4627
 _MADE_HERE = object()
-#: What may come after sealing, and nothing else.
-_CARRIER = re.compile(r"statement(\.dsse)?\.json|sig/[0-9a-f]{64}\.sig|trust/1\.root\.(json|flat)")
+#: What may come after sealing, and nothing else; a shell's extended regular expression too.
+CARRIER = re.compile(
+    r"statement(\.dsse)?\.json|sig/[0-9a-f]{64}\.sig|trust/([1-9][0-9]{0,3}\.root|revocations)\.(json|flat)"
+)
+_ROOT = re.compile(r"trust/([1-9][0-9]{0,3})\.root\.json")
 _AGAIN = "do not use this copy; fetch the medium again from where it was made"
 
 
@@ -72,10 +79,11 @@ class VerifiedBundle:
     Attributes:
         builders, approvers: names of the persons whose signatures counted.
         statement: what they signed.
+        trust: what it was judged with.
     """
 
     statement: Statement
-    root: Root
+    trust: Trust
     builders: tuple[str, ...]
     approvers: tuple[str, ...]
     source: Source
@@ -84,6 +92,11 @@ class VerifiedBundle:
     def __post_init__(self) -> None:
         if self._token is not _MADE_HERE:
             raise TypeError("only custody.trust.verify makes a VerifiedBundle")
+
+    @property
+    def offer(self) -> Offer:
+        """As policy wants it."""
+        return _offer(self.statement, self.statement.dump())
 
     def entries(self, below: str = "") -> tuple[Entry, ...]:
         """Entries whose path starts with `below`, sorted by path."""
@@ -105,10 +118,10 @@ class VerifiedBundle:
         return _chunks(self.source, entry)
 
     def leaves(self, entry: Entry) -> list[bytes]:
-        """SHA-256 of every 1 MiB of a file, as signed; a payload file is not read for it."""
+        """Digest of every 1 MiB of a file, as signed; a payload file is not read for it."""
         if entry.size_bytes > LEAF_BYTES and not entry.path.startswith("data/"):
-            whole = _whole(self.source, entry)
-            return [hashlib.sha256(whole[i : i + LEAF_BYTES]).digest() for i in range(0, len(whole), LEAF_BYTES)]
+            whole, size = _whole(self.source, entry), LEAF_BYTES
+            return [_digest(entry, whole[i : i + size]) for i in range(0, len(whole), size)]
         return _leaves(self.source, entry)
 
     def read(self, path: str, limit_bytes: int = 16 << 20) -> bytes:
@@ -124,47 +137,76 @@ def leaf_path(path: str) -> str:
     return f"leaves/{path.removeprefix('data/')}.leaves"
 
 
-def verify_statement(source: Source, pinned: str) -> VerifiedBundle:
-    """Verify signatures and the list of files; leaves are checked as they are read.
+def read_trust(source: Source, pinned: str, kept: Kept = Kept()) -> Trust:  # noqa: B008 -- frozen
+    """The newest root and revocations, from what is carried and what this machine remembers.
 
     Args:
-        pinned: fingerprint of the root that this machine believes.
+        pinned: fingerprint of a root that this machine, or its operator's paper, believes.
+
+    Raises:
+        IntegrityFailure: one of its kinds, for the first thing that is not as signed.
+    """
+    roots, revocations = {}, None
+    for found in source.carrier_listing():
+        if found.kind == "file" and (match := _ROOT.fullmatch(found.path)):
+            roots[int(match[1])] = source.carrier(found.path, ROOT_LIMIT_BYTES)
+        elif found.path == "trust/revocations.json":
+            revocations = source.carrier(found.path, LIST_LIMIT_BYTES)
+    trust = believe(Carried(roots, revocations), pinned, kept)
+    if trust.root.version in roots:
+        _require_twin(source, f"{trust.root.version}.root", trust.root.flat())
+    if revocations is not None and revocations == trust.kept.revocations:
+        _require_twin(source, "revocations", trust.revocations.flat())
+    return trust
+
+
+def verify_statement(source: Source, trust: Trust) -> VerifiedBundle:
+    """Verify signatures and the list of files; leaves are checked as they are read.
 
     Raises:
         IntegrityFailure: one of its kinds, for the first thing that is not as signed.
     """
     name = source.name
-    root = verify_root(source.carrier("trust/1.root.json", ROOT_LIMIT_BYTES), pinned, "carrier/trust/1.root.json")
-    if source.carrier("trust/1.root.flat", ROOT_LIMIT_BYTES) != root.flat():
-        raise BundleMalformed("carrier/trust/1.root.flat: not the flat twin of 1.root.json")
     envelope = Envelope.parse(source.carrier("statement.dsse.json", LIMIT_BYTES), "carrier/statement.dsse.json")
     if envelope.payload_type != statements.PAYLOAD_TYPE:
         raise SignatureRejected(
             f"carrier/statement.dsse.json: payload type {envelope.payload_type!r} is not a Statement's"
         )
-    keyids = envelope.signers(root.keys_by_id(), "carrier/statement.dsse.json")
-    builders = root.require("builder", keyids, name)
-    approvers = root.require("approver", keyids, name)
+    known = envelope.signers(trust.root.keys_by_id(), "carrier/statement.dsse.json")
+    revoked = known & frozenset(trust.revocations.keys)
+    what = name + "".join(f" (key {keyid[:16]} is revoked)" for keyid in sorted(revoked))
+    builders = trust.root.require("builder", known - revoked, what)
+    approvers = trust.root.require("approver", known - revoked, what)
     for keyid, signature in envelope.signatures.items():
-        if source.carrier(f"sig/{keyid}.sig", 1 << 10) != signature:
+        if source.carrier(f"sig/{keyid}.sig", _SIGNATURE_LIMIT_BYTES) != signature:
             raise SignatureRejected(f"carrier/sig/{keyid}.sig: differs from the signature in statement.dsse.json")
     if source.carrier("statement.json", statements.LIMIT_BYTES) != envelope.payload:
         raise SignatureRejected("carrier/statement.json: differs from the payload of statement.dsse.json")
     statement = statements.parse(envelope.payload, "carrier/statement.json")
     for found in source.carrier_listing():
-        if found.kind != "file" or not _CARRIER.fullmatch(found.path):
+        if found.kind != "file" or not CARRIER.fullmatch(found.path):
             raise BundleMalformed(f"carrier/{found.path}: not a {found.kind} that may lie here", _AGAIN)
+        if found.path.startswith("sig/") and found.path[4:-4] not in envelope.signatures:
+            raise SignatureRejected(f"carrier/{found.path}: is not in statement.dsse.json", _AGAIN)
+    require_readable(statement.predicate.bundle)
+    if statement.algorithm != trust.root.profile.algorithm:
+        raise TrustRejected(
+            f"{name}: root {trust.root.version} has profile {trust.root.profile.name}: expected digest"
+            f" {trust.root.profile.algorithm}, found {statement.algorithm}",
+            "name that profile in the manifest, and lock, build and sign anew",
+        )
+    require_not_revoked(_offer(statement, envelope.payload), trust.revocations)
     _check_listing(source, statement)
-    return VerifiedBundle(statement, root, builders, approvers, source, _MADE_HERE)
+    return VerifiedBundle(statement, trust, builders, approvers, source, _MADE_HERE)
 
 
-def verify_bundle(source: Source, pinned: str, reporter: Reporter) -> VerifiedBundle:
+def verify_bundle(source: Source, trust: Trust, reporter: Reporter) -> VerifiedBundle:
     """Verify everything: signatures, the list of files, and every byte of every file.
 
     Raises:
         IntegrityFailure: one of its kinds, for the first thing that is not as signed.
     """
-    bundle = verify_statement(source, pinned)
+    bundle = verify_statement(source, trust)
     check_contents(bundle, bundle.entries(), reporter)
     return bundle
 
@@ -214,25 +256,41 @@ def _check_contents(source: Source, entries: Iterable[Entry], reporter: Reporter
             raise
 
 
+def _offer(statement: Statement, data: bytes) -> Offer:
+    return Offer(statement.predicate.bundle, hexdigest(statement.algorithm, data))
+
+
+def _digest(entry: Entry, data: bytes) -> bytes:
+    return hashlib.new(entry.algorithm, data).digest()
+
+
+def _require_twin(source: Source, name: str, flat: bytes) -> None:
+    if source.carrier(f"trust/{name}.flat", ROOT_LIMIT_BYTES) != flat:
+        raise BundleMalformed(f"carrier/trust/{name}.flat: not the flat twin of {name}.json", _AGAIN)
+
+
 def _check_listing(source: Source, statement: Statement) -> None:
     wanted = {entry.path: entry for entry in statement.predicate.files}
-    with source.open(statements.SUMS_NAME) as stream:
+    name, algorithm = statement.sums_name, statement.algorithm
+    with source.open(name) as stream:
         listed = stream.read(_SUMS_LIMIT_BYTES + 1)
-    found_digest = hashlib.sha256(listed).hexdigest()
-    if found_digest != statement.sums_sha256:
+    found_digest = hexdigest(algorithm, listed)
+    if found_digest != statement.sums_digest:
         raise DigestMismatch(
-            f"sealed/SHA256SUMS: expected sha256 {statement.sums_sha256}, found {found_digest}",
+            f"sealed/{name}: expected {algorithm} {statement.sums_digest}, found {found_digest}",
             "the list was changed: fetch the medium again from where it was made",
         )
     if listed != statements.sums(wanted.values()):
-        raise BundleMalformed("sealed/SHA256SUMS: does not list the files of the Statement")
+        raise BundleMalformed(f"sealed/{name}: does not list the files of the Statement")
     problems = []
     seen = set()
     for found in source.listing():
         seen.add(found.path)
         if found.kind != "file":
             problems.append(f"sealed/{found.path}: expected a regular file, found a {found.kind}")
-        elif found.path == statements.SUMS_NAME:
+        elif found.mode & 0o7000:
+            problems.append(f"sealed/{found.path}: setuid, setgid or sticky")
+        elif found.path == name:
             continue
         elif found.path not in wanted:
             problems.append(f"sealed/{found.path}: extra, nobody signed it")
@@ -251,19 +309,21 @@ def _chunks(source: Source, entry: Entry) -> Iterator[bytes]:
 
 
 def _leaves(source: Source, entry: Entry) -> list[bytes]:
+    size = digest_bytes(entry.algorithm)
     if entry.size_bytes <= LEAF_BYTES:
         # One chunk: its only leaf is the flat digest.
-        leaves = [bytes.fromhex(entry.sha256)] if entry.size_bytes else []
+        leaves = [bytes.fromhex(entry.digest)] if entry.size_bytes else []
         where = "the Statement"
     else:
         where = leaf_path(entry.path)
         with source.open(where) as stream:
-            data = stream.read(leaf_count(entry.size_bytes) * DIGEST_BYTES + 1)
-        leaves = split(data)
-    if len(leaves) != leaf_count(entry.size_bytes) or tree_root(leaves).hex() != entry.leaf_root:
+            data = stream.read(leaf_count(entry.size_bytes) * size + 1)
+        leaves = split(data, entry.algorithm)
+    found = tree_root(leaves, entry.algorithm).hex()
+    if len(leaves) != leaf_count(entry.size_bytes) or found != entry.leaf_root:
         raise DigestMismatch(
             f"{where}: expected the leaves of {entry.path} with root {entry.leaf_root},"
-            f" found {tree_root(leaves).hex() if all(len(x) == DIGEST_BYTES for x in leaves) else 'broken leaves'}",
+            f" found {found if all(len(x) == size for x in leaves) else 'broken leaves'}",
             "the leaf file was changed: fetch the medium again from where it was made",
         )
     return leaves
@@ -275,9 +335,9 @@ def _whole(source: Source, entry: Entry) -> bytes:
         raise BundleMalformed(f"sealed/{entry.path}: {entry.size_bytes} bytes, at most {_SUMS_LIMIT_BYTES} expected")
     with source.open(entry.path) as stream:
         data = stream.read(entry.size_bytes + 1)
-    found = hashlib.sha256(data).hexdigest()
-    if found != entry.sha256:
-        raise DigestMismatch(f"sealed/{entry.path}: expected sha256 {entry.sha256}, found {found}", _AGAIN)
+    found = hexdigest(entry.algorithm, data)
+    if found != entry.digest:
+        raise DigestMismatch(f"sealed/{entry.path}: expected {entry.algorithm} {entry.digest}, found {found}", _AGAIN)
     return data
 
 
@@ -285,11 +345,11 @@ def _checked(source: Source, entry: Entry, leaves: list[bytes]) -> Iterator[byte
     with source.open(entry.path) as stream:
         for number, leaf in enumerate(leaves):
             chunk = stream.read(LEAF_BYTES)
-            if hashlib.sha256(chunk).digest() != leaf:
+            if _digest(entry, chunk) != leaf:
                 raise DigestMismatch(
                     f"sealed/{entry.path}: leaf {number} of {len(leaves)} (bytes {number * LEAF_BYTES} to"
                     f" {number * LEAF_BYTES + len(chunk)}): expected {leaf.hex()},"
-                    f" found {hashlib.sha256(chunk).hexdigest()}",
+                    f" found {_digest(entry, chunk).hex()}",
                     "the file was changed or the medium is damaged: burn it again and verify before it travels",
                 )
             yield chunk

@@ -1,32 +1,29 @@
-"""Lies about a bundle: each is refused by name, by `airgap verify` and by `start --check`, and changes nothing.
-
-Both run in a network namespace of their own with no interface, so they also show that checking needs no network.
-"""
+"""Lies about a bundle's files: each is refused by all judges (`tests.attack.judges`)."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
+import io
 import os
 import shutil
-import stat
-import subprocess
-import sys
+import socket
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from bundler.bundle.read import FolderSource
 from bundler.bundle.sign import sign_bundle
+from bundler.install.stage import copy_models
+from custody.errors import DigestMismatch
 from custody.report import SilentReporter
 from custody.trust.keys import PrivateKey
+from custody.trust.verify import read_trust, verify_bundle
+from tests.attack.judges import judge, require_accepted, require_refused
 from tests.bundles import Made, make
 
-AIRGAP = Path(sys.executable).with_name("airgap")
-ALONE = ("unshare", "--map-root-user", "--net")
 MODEL = "sealed/data/models/words.gguf"
+README = "sealed/data/files/readme.txt"
 LEAVES = "sealed/leaves/models/words.gguf.leaves"
 
 
@@ -44,29 +41,6 @@ def copy(made: Made, tmp_path: Path) -> Path:
     return target
 
 
-def verify(folder: Path, fingerprint: str) -> subprocess.CompletedProcess[str]:
-    """`airgap verify` without a network."""
-    command = [*ALONE, str(AIRGAP), "verify", str(folder), "--fingerprint", fingerprint]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def start_check(folder: Path, fingerprint: str) -> subprocess.CompletedProcess[str]:
-    """`start --check` without a network, the fingerprint typed."""
-    script = str(files("bundler.media").joinpath("start.sh"))
-    command = [*ALONE, "sh", script, "--check", str(folder)]
-    return subprocess.run(command, input=fingerprint + "\n", capture_output=True, text=True, check=False)
-
-
-def state(folder: Path) -> dict[str, tuple[int, int, str]]:
-    """Everything about a folder that a check might change."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        info = path.lstat()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(info.st_mode) else ""
-        found[str(path.relative_to(folder))] = (info.st_mode, info.st_mtime_ns, digest)
-    return found
-
-
 def flip(path: Path, byte: int = 100) -> None:
     """Flip one bit."""
     data = bytearray(path.read_bytes())
@@ -76,19 +50,6 @@ def flip(path: Path, byte: int = 100) -> None:
 
 def _flip(name: str, byte: int = 100) -> Callable[[Path], None]:
     return lambda folder: flip(folder / name, byte)
-
-
-def _flip_signature(folder: Path) -> None:
-    flip(next((folder / "carrier/sig").iterdir()), 20)
-
-
-def _flip_signature_in_envelope(folder: Path) -> None:
-    path = folder / "carrier/statement.dsse.json"
-    content = json.loads(path.read_bytes())
-    signature = bytearray(base64.b64decode(content["signatures"][0]["sig"]))
-    signature[20] ^= 1
-    content["signatures"][0]["sig"] = base64.b64encode(signature).decode()
-    path.write_text(json.dumps(content, sort_keys=True, separators=(",", ":")))
 
 
 def _truncate(folder: Path) -> None:
@@ -124,12 +85,44 @@ def _linked_folder(folder: Path) -> None:
     path.symlink_to(folder.parent / "files")
 
 
-def _one_signature(folder: Path) -> None:
-    path = folder / "carrier/statement.dsse.json"
-    content = json.loads(path.read_bytes())
-    gone = content["signatures"].pop()
-    path.write_text(json.dumps(content, sort_keys=True, separators=(",", ":")))
-    (folder / f"carrier/sig/{gone['keyid']}.sig").unlink()
+def _hard_things(kind: str) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        path = folder / "sealed/data/files/thing"
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "device":
+            os.mknod(path, 0o20600, os.makedev(1, 3))
+        else:
+            with socket.socket(socket.AF_UNIX) as listening:
+                before = Path.cwd()
+                os.chdir(path.parent)  # a socket's path has a limit of 108 bytes
+                listening.bind(path.name)
+                os.chdir(before)
+
+    return harm
+
+
+def _named(name: bytes) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        with open(os.fsencode(folder / "sealed/data/files") + b"/" + name, "wb"):  # noqa: PTH123 -- a name in bytes
+            pass
+
+    return harm
+
+
+def _mode(bits: int) -> Callable[[Path], None]:
+    return lambda folder: (folder / README).chmod(bits)
+
+
+def _longer(folder: Path) -> None:
+    with (folder / MODEL).open("ab") as stream:
+        stream.write(b"x")
+
+
+def _carrier_link(folder: Path) -> None:
+    path = folder / "carrier/statement.json"
+    path.rename(folder.parent / "statement.json")
+    path.symlink_to(folder.parent / "statement.json")
 
 
 def _swapped_leaves(folder: Path) -> None:
@@ -138,72 +131,61 @@ def _swapped_leaves(folder: Path) -> None:
     path.write_bytes(data[32:64] + data[:32] + data[64:])
 
 
-# name of the case, harm, exit code of `airgap verify`, what its message names, exit code of `start --check`
+# name of the case, harm, exit code of `airgap verify`, what its message names, exit code of the two scripts
+IN_MODELS = {"payload_bit", "payload_last_byte"}
 CASES = [
     ("payload_bit", _flip(MODEL, 2_500_000), 11, "words.gguf: leaf 2 of 4", 11),
-    ("small_file_bit", _flip("sealed/data/files/readme.txt", 2), 11, "readme.txt: leaf 0 of 1", 11),
-    ("statement_bit", _flip("carrier/statement.json", 200), 12, "carrier/statement.json", 12),
-    ("signature_file_bit", _flip_signature, 12, ".sig", 12),
+    ("payload_last_byte", _flip(MODEL, -1), 11, "words.gguf: leaf 3 of 4", 11),
+    ("payload_longer", _longer, 13, "words.gguf: expected 3145732 bytes, found 3145733", 11),
+    ("small_file_bit", _flip(README, 2), 11, "readme.txt: leaf 0 of 1", 11),
+    ("facts_bit", _flip("sealed/facts.txt", 20), 11, "facts.txt", 11),
     ("leaf_file_bit", _flip(LEAVES, 40), 11, "words.gguf.leaves", 11),
     ("leaves_swapped", _swapped_leaves, 11, "words.gguf.leaves", 11),
     ("list_bit", _flip("sealed/SHA256SUMS", 3), 11, "sealed/SHA256SUMS", 11),
-    ("root_bit", _flip("carrier/trust/1.root.json", 30), 14, "1.root.json", 14),
-    ("flat_root_bit", _flip("carrier/trust/1.root.flat", 60), 13, "1.root.flat", 14),
+    ("list_missing", lambda folder: (folder / "sealed/SHA256SUMS").unlink(), 13, "SHA256SUMS", 13),
     ("truncated", _truncate, 13, "words.gguf: expected 3145732 bytes, found 1048576", 11),
     ("missing", _missing, 13, "readme.txt: missing", 13),
     ("extra", _extra, 13, ".hidden: extra", 13),
+    ("extra_in_carrier", _extra_carrier, 13, "carrier/notes.txt", 13),
     ("renamed", _renamed, 13, "readme.txt: missing", 13),
     ("link", _link, 13, "readme.txt: expected a regular file, found a link", 13),
+    ("link_in_carrier", _carrier_link, 13, "statement.json", 13),
     ("linked_folder", _linked_folder, 13, "sealed/data/files: expected a regular file, found a link", 13),
-    ("one_signature", _one_signature, 12, "expected signatures of 1", 12),
+    ("pipe", _hard_things("pipe"), 13, "thing: expected a regular file, found a pipe", 13),
+    ("socket", _hard_things("socket"), 13, "thing: expected a regular file, found a socket", 13),
+    ("device", _hard_things("device"), 13, "thing: expected a regular file, found a character device", 13),
+    ("setuid", _mode(0o4755), 13, "readme.txt: setuid", 13),
+    ("setgid", _mode(0o2755), 13, "readme.txt: setuid, setgid", 13),
+    ("empty_folder", lambda folder: (folder / "sealed/data/more").mkdir(), 13, "found a folder without files", 13),
+    ("name_with_line_break", _named(b"a\nb"), 13, "extra, nobody signed it", 13),
+    ("name_not_utf8", _named(b"caf\xe9"), 13, "extra, nobody signed it", 13),
+    ("name_of_an_option", _named(b"--help"), 13, "--help: extra", 13),
+    ("name_with_blank", _named(b"a b"), 13, "a b: extra", 13),
 ]
 
 
-def test_verify_and_start_accept_a_good_bundle(made: Made) -> None:
-    before = state(made.folder)
-    verified, started = verify(made.folder, made.fingerprint), start_check(made.folder, made.fingerprint)
-    assert verified.returncode == 0, verified.stderr
-    assert "verdict:   accepted" in verified.stdout
-    assert "builder:   alice" in verified.stdout
-    assert started.returncode == 0, started.stderr
-    assert started.stdout.splitlines()[-1] == "accepted"
-    assert state(made.folder) == before
+def test_all_accept_a_good_bundle(made: Made) -> None:
+    done = require_accepted(made.folder, made.fingerprint)
+    assert "builder:   alice" in done["verify"].stdout
+    not_judged = [line for line in done["check"].stdout.splitlines() if line.startswith("not judged")]
+    assert [line.split()[2] for line in not_judged] == ["version", "base", "target"]
 
 
-@pytest.mark.parametrize(("name", "harm", "code", "named", "start_code"), CASES, ids=[case[0] for case in CASES])
-def test_refuses_a_harmed_bundle(
-    made: Made, copy: Path, name: str, harm: Callable[[Path], None], code: int, named: str, start_code: int
+@pytest.mark.parametrize(("name", "harm", "code", "named", "shell_code"), CASES, ids=[case[0] for case in CASES])
+def test_refuses_harmed_files(
+    made: Made, copy: Path, name: str, harm: Callable[[Path], None], code: int, named: str, shell_code: int
 ) -> None:
+    if name == "device" and os.geteuid() != 0:
+        pytest.skip("only root makes device nodes")
     harm(copy)
-    before = state(copy)
-    verified, started = verify(copy, made.fingerprint), start_check(copy, made.fingerprint)
-    assert verified.returncode == code, verified.stderr
-    assert named in verified.stderr
-    assert "Traceback" not in verified.stderr
-    assert started.returncode == start_code, started.stderr
-    assert "start: " in started.stderr
-    assert "accepted" not in started.stdout
-    assert state(copy) == before
-
-
-def test_verify_refuses_a_false_signature_in_the_envelope(made: Made, copy: Path) -> None:
-    _flip_signature_in_envelope(copy)
-    done = verify(copy, made.fingerprint)
-    assert (done.returncode, "signature of key" in done.stderr) == (12, True)
-
-
-def test_verify_refuses_a_strange_file_in_the_carrier(made: Made, copy: Path) -> None:
-    _extra_carrier(copy)
-    done = verify(copy, made.fingerprint)
-    assert (done.returncode, "carrier/notes.txt" in done.stderr) == (13, True)
+    require_refused(copy, made.fingerprint, code, shell_code, named, in_models=name in IN_MODELS)
 
 
 def test_refuses_another_root(made: Made, tmp_path: Path) -> None:
     other = make(tmp_path / "other")
-    for check in (verify, start_check):
-        done = check(other.folder, made.fingerprint)
+    for done in judge(other.folder, made.fingerprint).values():
         assert done.returncode == 14
-        assert other.fingerprint in done.stderr
+        assert other.fingerprint in done.stdout + done.stderr
 
 
 def test_sign_refuses_a_stranger(made: Made, copy: Path) -> None:
@@ -217,3 +199,46 @@ def test_sign_refuses_bytes_that_differ_from_the_statement(made: Made, copy: Pat
     with pytest.raises(Exception, match=r"words\.gguf: leaf 0") as caught:
         sign_bundle(copy, made.builder, made.trust, SilentReporter())
     assert getattr(caught.value, "exit_code", None) == 11
+
+
+class _Liar(FolderSource):
+    """A medium that shows every file as it was signed once, and another one to whoever reads it again."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._shown: set[str] = set()
+
+    def open(self, path: str) -> BinaryIO:
+        """The file, or its bytes with the last one changed."""
+        with super().open(path) as stream:
+            data = stream.read()
+        if path in self._shown and not path.startswith("leaves/"):  # verification itself reads those twice
+            data = data[:-1] + bytes([data[-1] ^ 1]) if data else b"x"
+        self._shown.add(path)
+        return io.BytesIO(data)
+
+
+def test_refuses_a_file_that_reads_differently_the_second_time(made: Made, tmp_path: Path) -> None:
+    source = _Liar(made.folder)
+    bundle = verify_bundle(source, read_trust(source, made.fingerprint), SilentReporter())
+    for path in ("facts.txt", "data/files/readme.txt", "data/files/empty"):
+        with pytest.raises(DigestMismatch, match=path):
+            bundle.read(path)
+    with pytest.raises(DigestMismatch, match=r"words\.gguf"):
+        copy_models(bundle, tmp_path / "models", SilentReporter())
+    assert not (tmp_path / "models/words.gguf").exists()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("gib", [3, 5])
+def test_refuses_the_last_byte_of_a_huge_file(tmp_path: Path, gib: int) -> None:
+    """Sizes and offsets over 2^31 and 2^32; the file is a hole, so it costs no space, but every byte is hashed."""
+    model = tmp_path / "hole.gguf"
+    with model.open("wb") as stream:
+        stream.truncate(gib << 30)
+    made = make(tmp_path / "good", {"data/files/readme.txt": b"hello\n", "data/models/hole.gguf": model})
+    with (made.folder / "sealed/data/models/hole.gguf").open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"x")
+    last = f"hole.gguf: leaf {(gib << 10) - 1} of {gib << 10}"
+    require_refused(made.folder, made.fingerprint, 11, 11, last, in_models=True)

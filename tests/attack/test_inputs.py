@@ -26,7 +26,7 @@ from bundler.install.site import load_site
 from bundler.manifest.lock import load_lock
 from bundler.manifest.models import load_manifest
 from custody.errors import InputInvalid
-from tests.attack.test_bundle import state
+from tests.attack.judges import state
 from tests.bundles import lock
 from tests.vm.hosts import load_hosts
 from tests.vm.sitefiles import site_yml
@@ -146,7 +146,7 @@ def command(file: Path) -> list[str]:
     return {
         "manifest.yml": ["lock", str(file), "--cache", str(folder / "cache")],
         "site.yml": ["install", str(folder), "--site", str(file), "--fingerprint", ZEROS],
-        "hosts.yml": ["install", str(folder), "-i", str(file), "--fingerprint", ZEROS, "--start-sha256", ZEROS],
+        "hosts.yml": ["install", str(folder), "-i", str(file), "--fingerprint", ZEROS, "--start-digest", ZEROS],
         "some.lock.json": ["build", str(file), str(folder / "bundle"), "--cache", str(folder / "cache")],
     }[file.name]
 
@@ -554,7 +554,7 @@ def test_any_damage_is_read_or_refused(name: str, cuts: list[tuple[int, int, str
         (["trust", "init", "t", "--person", "alice:root"], "expected NAME:ROLES:FILE"),
         (["trust", "init", "t", "--person", "alice:root:missing.pub"], "No such file or directory"),
         (["trust", "show", "."], "1.root.json: No such file or directory"),
-        (["verify", ".", "--fingerprint", "12"], "expected 64 hexadecimal digits"),
+        (["verify", ".", "--fingerprint", "12"], "expected 64 or 96 hexadecimal digits"),
     ],
     ids=["keys_traversal", "person_without_file", "person_missing_file", "no_root", "short_fingerprint"],
 )

@@ -26,8 +26,9 @@ from pathlib import Path
 from bundler.bundle.read import FolderSource
 from bundler.install.stage import copy_models
 from custody.report import SilentReporter
-from custody.trust.verify import verify_statement
-bundle = verify_statement(FolderSource(Path(sys.argv[1])), sys.argv[2])
+from custody.trust.verify import read_trust, verify_statement
+source = FolderSource(Path(sys.argv[1]))
+bundle = verify_statement(source, read_trust(source, sys.argv[2]))
 copy_models(bundle, Path(sys.argv[3]), SilentReporter())
 """
 

@@ -36,6 +36,8 @@ MEDIUM_SERIAL = "AIRGAPMEDIUM1"
 QUESTION = "What is an air gap?"
 ROUTER_MAC = "52:54:00:bb:00:01"
 PASSPHRASES = "/run/secrets-in"
+#: Who signs, and with which roles: three for the root, so that one lost key can be revoked.
+PEOPLE = {"alice": "root,builder", "bob": "root,approver", "carol": "root,recovery"}
 
 
 @dataclass
@@ -93,28 +95,37 @@ def make_bundle(walk: Walk, cache: Path) -> None:
 
 
 def sign(walk: Walk) -> None:
-    """Two persons: keys, root, signatures; then verify without any network."""
+    """Three persons, their root, two signatures; then verify without any network."""
     with walk.stage("sign and verify"):
         people = walk.work / "people"
         shutil.rmtree(people, ignore_errors=True)
-        for person in ("alice", "bob"):
-            walk.secrets[f"passphrase of {person}"] = secrets.token_urlsafe(18)
-            typed = walk.secrets[f"passphrase of {person}"]
+        persons: list[str | Path] = []
+        for person, roles in PEOPLE.items():
+            typed = walk.secrets[f"passphrase of {person}"] = secrets.token_urlsafe(18)
             airgap(
                 walk, f"keys {person}", "keys", "new", person, "--out", people, "--passphrase-file", "-", stdin=typed
             )
-        persons = [f"alice:root,builder:{people}/alice.pub", f"bob:root,approver:{people}/bob.pub"]
-        trust = people / "trust"
-        airgap(walk, "trust init", "trust", "init", trust, *(a for p in persons for a in ("--person", p)))
-        for verb in (("trust", "sign", trust), ("sign", walk.bundle, "--trust", trust)):
-            for person in ("alice", "bob"):
-                typed = walk.secrets[f"passphrase of {person}"]
-                key = ("--key", people / f"{person}.key", "--passphrase-file", "-")
-                airgap(walk, f"{verb[0]} {person}", *verb, *key, stdin=typed)
-        shown = airgap(walk, "trust show", "trust", "show", trust)
+            persons += ["--person", f"{person}:{roles}:{people}/{person}.pub"]
+        airgap(walk, "trust init", "trust", "init", people / "trust", *persons)
+        for person in ("alice", "bob"):
+            sign_as(walk, person, "trust", "sign", people / "trust")
+        sign_bundle(walk)
+        shown = airgap(walk, "trust show", "trust", "show", people / "trust")
         walk.fingerprint = shown.split("fingerprint ")[1].split()[0]
         alone = ("unshare", "--net")
         airgap(walk, "verify", "verify", walk.bundle, "--fingerprint", walk.fingerprint, prefix=alone)
+
+
+def sign_bundle(walk: Walk, *persons: str) -> None:
+    """Builder and approver sign the walk's bundle, or whoever is named."""
+    for person in persons or ("alice", "bob"):
+        sign_as(walk, person, "sign", walk.bundle, "--trust", walk.work / "people/trust")
+
+
+def sign_as(walk: Walk, person: str, *command: str | Path) -> None:
+    """Run a command that signs with a person's key."""
+    key = ("--key", walk.work / f"people/{person}.key", "--passphrase-file", "-")
+    airgap(walk, f"{command[0]} {person}", *command, *key, stdin=walk.secrets[f"passphrase of {person}"])
 
 
 def workstation_image(bundle: Path) -> Image:
@@ -256,7 +267,7 @@ def install(walk: Walk, machine: Machine, medium: Path) -> None:
 
 def start(walk: Walk, machine: Machine, name: str) -> None:
     """Run `start` on a terminal, as the operator does."""
-    with machine.shell("sh /root/airgap/start /mnt --site /root/site/site.yml") as shell:
+    with machine.shell("sh /root/airgap/start /mnt --site /root/site/site.yml --minimum-version 1") as shell:
         try:
             shell.expect("Passphrase of the medium: ", 1200)
             shell.send(walk.secrets["medium passphrase"])

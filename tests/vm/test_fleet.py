@@ -38,7 +38,7 @@ def _settle(walk: path.Walk, machine: Machine, name: str, folder: Path) -> str:
 
 def test_two_hosts_in_one_run_one_of_them_broken(bundled: path.Walk, tmp_path: Path) -> None:
     walk = bundled
-    folder, start_sha256 = lay_down(walk.bundle, walk.fingerprint, tmp_path / "carry")
+    folder, start_digest = lay_down(walk.bundle, walk.fingerprint, tmp_path / "carry")
     with Machine("appliance") as good, Machine("appliance") as broken:
         walk.site = make_site(walk, good.host)
         hosts = "".join(
@@ -48,7 +48,7 @@ def test_two_hosts_in_one_run_one_of_them_broken(bundled: path.Walk, tmp_path: P
         inventory.write_text("schema_version: 1\nserial: 2\nhosts:\n" + hosts)
         command = [
             str(path.AIRGAP), "install", str(folder), "-i", str(inventory), "--fingerprint", walk.fingerprint,
-            "--start-sha256", start_sha256, "--known-hosts", str(tmp_path / "known_hosts"),
+            "--start-digest", start_digest, "--minimum-version", "1", "--known-hosts", str(tmp_path / "known_hosts"),
         ]  # fmt: skip
 
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

@@ -40,6 +40,7 @@ def test_install_goes_on(bundled: path.Walk, medium: Path, bare: Path, case: int
         path.plug(bundled, machine, medium, readonly=True)
         machine.put(bundled.secrets["medium passphrase"].encode(), _PASSPHRASE, 0o600)
         start = f"sh /root/airgap/start /mnt --medium-passphrase-file {_PASSPHRASE} --site /root/site/site.yml"
+        start += " --minimum-version 1"
         typed = path.paper(bundled, "root fingerprint")
         machine.run(f"echo {typed} | setsid sh -c 'echo $$ >/run/session; exec {start}' >/run/said 2>&1 &")
         time.sleep(point_s)

@@ -42,6 +42,7 @@ class Case:
 
     Attributes:
         release: root-owned folder with `sealed/` and `carrier/`.
+        floor_s: the newest time, in seconds since 1970, that a release which was healthy here spoke of.
         root: where the host's /sys, /proc, /etc and /var are read.
     """
 
@@ -50,6 +51,7 @@ class Case:
     site: Site
     release: Path
     root: Path = Path("/")
+    floor_s: int = 0
 
     def at(self, path: str | Path) -> Path:
         """An absolute path of the host, below `root`."""

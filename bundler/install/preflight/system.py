@@ -53,13 +53,15 @@ def check_packages(case: Case) -> Iterator[Finding]:
 
 
 def check_clock(case: Case) -> Iterator[Finding]:
-    """The clock is not before the bundle's own time; far behind it is a warning, for an old bundle is no error."""
-    floor, now = case.statement.predicate.bundle.source_date_epoch, time.time()
+    """The clock is not before what was signed; far behind the bundle is a warning, for an old bundle is no error."""
+    own, now = case.statement.predicate.bundle.source_date_epoch, time.time()
+    floor = max(own, case.floor_s)
     remedy = "set the clock: timedatectl set-time 'YYYY-MM-DD hh:mm:ss'"
     if now < floor:
-        yield Finding("clock", f"later than {day(floor)}, the bundle's own time", day(now), remedy)
-    elif now > floor + _OLD_S:
-        expected = f"within a year of the bundle's own time, {day(floor)}"
+        whose = "the bundle's own time" if floor == own else "the time of a release that ran here"
+        yield Finding("clock", f"later than {day(floor)}, {whose}", day(now), remedy)
+    elif now > own + _OLD_S:
+        expected = f"within a year of the bundle's own time, {day(own)}"
         yield Finding("clock", expected, day(now), f"an old bundle, or a clock ahead; if the latter, {remedy}", False)
 
 

@@ -1,7 +1,7 @@
 """Carry a bundle to a host leaf by leaf: what lies there is hashed there, and only what differs is sent.
 
-A carried file is right when the far end's own `sha256sum` says so, chunk by chunk; nothing is believed for having
-been sent. So a copy that was cut off goes on, and one that was changed is mended. Whether the bundle may be
+A carried file is right when the far end's own `sha256sum` or `sha384sum` says so, chunk by chunk; nothing is believed
+for having been sent. So a copy that was cut off goes on, and one that was changed is mended. Whether the bundle may be
 installed is not decided here: the host verifies it.
 """
 
@@ -17,10 +17,11 @@ from paramiko import SFTPClient
 
 from bundler.bundle.read import FolderSource
 from bundler.install.remote.link import FAR_SCRIPT, Link
-from custody.errors import BundleMalformed, DigestMismatch, SpaceShort
+from custody.errors import BundleMalformed, DigestMismatch, InputInvalid, SpaceShort
 from custody.report import Reporter
 from custody.trust.leaves import LEAF_BYTES
-from custody.trust.verify import VerifiedBundle, verify_statement
+from custody.trust.profile import algorithm_of, hexdigest
+from custody.trust.verify import Source, read_trust, verify_statement
 
 #: A file that still differs after so many rounds has a disk or a memory below it that does not keep it.
 _ROUNDS = 3
@@ -34,13 +35,15 @@ class Piece:
 
     Attributes:
         path: below the far end's `cargo/`.
-        leaves: SHA-256 of every 1 MiB of it.
+        leaves: digest of every 1 MiB of it.
+        algorithm: of those.
     """
 
     path: str
     file: Path
     size_bytes: int
     leaves: tuple[bytes, ...]
+    algorithm: str
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,17 @@ class Cargo:
 
     Attributes:
         release: the bundle's name and version.
-        statement_sha256: of the Statement's bytes.
-        start_sha256: of the script that runs first.
+        algorithm: of the digests.
+        statement: digest of the Statement's bytes.
+        start: digest of the script that runs first.
+        source: the bundle, for its roots.
     """
 
     release: str
-    statement_sha256: str
-    start_sha256: str
+    algorithm: str
+    statement: str
+    start: str
+    source: Source
     pieces: tuple[Piece, ...]
 
     @property
@@ -64,7 +71,7 @@ class Cargo:
         return sum(piece.size_bytes for piece in self.pieces)
 
 
-def load_cargo(folder: Path, pinned: str, start_sha256: str, reporter: Reporter) -> Cargo:
+def load_cargo(folder: Path, pinned: str, start_digest: str, reporter: Reporter) -> Cargo:
     """Verify the Statement of what `start --stage` laid down, and list it for carrying.
 
     Payload files are not read here: each leaf is compared with the signed one when it is sent.
@@ -72,35 +79,47 @@ def load_cargo(folder: Path, pinned: str, start_sha256: str, reporter: Reporter)
     Args:
         folder: holds `start`, `bootstrap/`, `sealed/` and `carrier/`.
         pinned: the root's fingerprint.
-        start_sha256: what the paper says of `start`.
+        start_digest: what the paper says of `start`.
 
     Raises:
         IntegrityFailure: something is not as signed, or `start` is not the one on the paper.
     """
-    start = plain_piece("start", folder / "start")
-    if _sha256(start.file) != start_sha256:
+    algorithm = algorithm_of(start_digest)
+    start = plain_piece("start", folder / "start", algorithm)
+    found = hexdigest(algorithm, start.file.read_bytes())
+    if found != start_digest:
         raise DigestMismatch(
-            f"{start.file}: expected sha256 {start_sha256}, found {_sha256(start.file)}", "compare with the paper"
+            f"{start.file}: expected {algorithm} {start_digest}, found {found}", "compare with the paper"
         )
     reporter.step("verify")
-    bundle = verify_statement(FolderSource(folder), pinned)
+    source = FolderSource(folder)
+    bundle = verify_statement(source, read_trust(source, pinned))
+    if bundle.statement.algorithm != algorithm:
+        raise InputInvalid(
+            f"--start-digest: expected {bundle.statement.algorithm} of start, found {algorithm}",
+            "copy it from the paper",
+        )
     pieces = [start]
     for entry in bundle.entries():
         path = f"sealed/{entry.path}"
-        pieces.append(Piece(f"bundle/{path}", folder / path, entry.size_bytes, tuple(bundle.leaves(entry))))
-    for file in sorted([folder / "sealed/SHA256SUMS", *_files(folder / "carrier"), *_files(folder / "bootstrap")]):
-        pieces.append(plain_piece(f"bundle/{file.relative_to(folder)}", file))
-    pieces.append(plain_piece("far.sh", FAR_SCRIPT))
-    return Cargo(bundle.statement.predicate.bundle.id, _statement(bundle), start_sha256, tuple(pieces))
+        leaves = tuple(bundle.leaves(entry))
+        pieces.append(Piece(f"bundle/{path}", folder / path, entry.size_bytes, leaves, entry.algorithm))
+    plain = [folder / "sealed" / bundle.statement.sums_name, *_files(folder / "carrier"), *_files(folder / "bootstrap")]
+    for file in sorted(plain):
+        pieces.append(plain_piece(f"bundle/{file.relative_to(folder)}", file, algorithm))
+    pieces.append(plain_piece("far.sh", FAR_SCRIPT, algorithm))
+    offer = bundle.offer
+    return Cargo(offer.identity.id, algorithm, offer.statement_digest, start_digest, source, tuple(pieces))
 
 
-def plain_piece(path: str, file: Path) -> Piece:
+def plain_piece(path: str, file: Path, algorithm: str) -> Piece:
     """A piece of a small file that no Statement names, as it is now."""
     try:
         data = file.read_bytes()
     except OSError as error:
         raise BundleMalformed(f"{file}: {error.strerror}", "lay it down again: sh start MEDIUM --stage") from error
-    return Piece(path, file, len(data), tuple(_leaves(data)))
+    leaves = [hashlib.new(algorithm, data[i : i + LEAF_BYTES]).digest() for i in range(0, len(data), LEAF_BYTES)]
+    return Piece(path, file, len(data), tuple(leaves), algorithm)
 
 
 def parse_leaves(said: bytes) -> dict[str, tuple[bytes, ...]]:
@@ -112,7 +131,7 @@ def parse_leaves(said: bytes) -> dict[str, tuple[bytes, ...]]:
             path = line.removeprefix(_FILE).decode(errors="replace")
             found[path] = []
         else:
-            found[path].append(bytes.fromhex(line[:64].decode()))
+            found[path].append(bytes.fromhex(line.split()[0].decode()))
     return {path: tuple(leaves) for path, leaves in found.items()}
 
 
@@ -125,6 +144,7 @@ def carry(
     link: Link,
     name: str,
     folder: str,
+    algorithm: str,
     pieces: Iterable[Piece],
     free_bytes: int,
     on_sent: Callable[[int], None],
@@ -144,7 +164,7 @@ def carry(
     wanted = {piece.path: piece for piece in pieces}
     for turn in range(_ROUNDS + 1):
         reporter.note(f"{name}: hashing what lies there")
-        there = parse_leaves(link.run("leaves", folder))
+        there = parse_leaves(link.run("leaves", folder, algorithm))
         wrong = [piece for path, piece in wanted.items() if there.get(path) != piece.leaves]
         extra = sorted(there.keys() - wanted.keys())
         if not wrong and not extra:
@@ -188,7 +208,7 @@ def _send(
             for number in missing(piece, there.get(piece.path)):
                 near.seek(number * LEAF_BYTES)
                 chunk = near.read(LEAF_BYTES)
-                if hashlib.sha256(chunk).digest() != piece.leaves[number]:
+                if hashlib.new(piece.algorithm, chunk).digest() != piece.leaves[number]:
                     raise DigestMismatch(
                         f"{piece.file}: leaf {number} has changed since it was verified on this machine",
                         "lay the bundle down again: sh start MEDIUM --stage",
@@ -217,15 +237,3 @@ def _make_folders(far: SFTPClient, path: str, known: set[str]) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def _leaves(data: bytes) -> list[bytes]:
-    return [hashlib.sha256(data[i : i + LEAF_BYTES]).digest() for i in range(0, len(data), LEAF_BYTES)]
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _statement(bundle: VerifiedBundle) -> str:
-    return hashlib.sha256(bundle.statement.dump()).hexdigest()

@@ -19,21 +19,22 @@ unset PYTHONPATH PYTHONHOME LD_PRELOAD LD_LIBRARY_PATH
 UNIT=airgap-install.service
 STATE=/var/lib/airgap/state.json
 
-digest() { sha256sum <"$1" | cut -d' ' -f1; }
+digest() { "$2sum" <"$1" | cut -d' ' -f1; } # file, algorithm
 
-facts() { # folder, release's name -> key=value
+facts() { # folder, release's name, algorithm -> key=value
     near=$1
     while [ ! -d "$near" ]; do near=$(dirname "$near"); done
     printf 'uid=%s\n' "$(id -u)"
     printf 'free_bytes=%s\n' "$(df --block-size=1 --output=avail "$near" | tail -n 1 | tr -d ' ')"
     [ ! -f "$STATE" ] || printf 'state=%s\n' "$(base64 -w 0 "$STATE")"
     statement=/opt/airgap/releases/$2/carrier/statement.json
-    [ ! -f "$statement" ] || printf 'statement=%s\n' "$(digest "$statement")"
-    [ ! -f /etc/airgap/site.yml ] || printf 'site=%s\n' "$(digest /etc/airgap/site.yml)"
+    [ ! -f "$statement" ] || printf 'statement=%s\n' "$(digest "$statement" "$3")"
+    [ ! -f /etc/airgap/site.yml ] || printf 'site=%s\n' "$(digest /etc/airgap/site.yml "$3")"
     ! systemctl is-active --quiet "$UNIT" || printf 'running=%s\n' "$(systemctl show --property=Description --value "$UNIT")"
 }
 
-leaves() { # folder -> of every carried file a line with its path, then the SHA-256 of every 1 MiB of it
+leaves() { # folder, algorithm -> of every carried file a line with its path, then the digest of every 1 MiB of it
+    sum=$2sum
     mkdir -p "$1/cargo"
     if [ ! -O "$1" ] || [ -L "$1" ]; then
         echo "$1: expected a folder of this user's, no link" >&2
@@ -42,21 +43,22 @@ leaves() { # folder -> of every carried file a line with its path, then the SHA-
     chmod 0700 "$1"
     cd "$1/cargo"
     find . ! -type f ! -type d -delete
+    find . -mindepth 1 -type d -empty -delete # of the release before; start refuses folders that nobody signed
     find . -type f -printf '%P\n' | while IFS= read -r path; do
         printf 'file %s\n' "$path"
-        split --bytes=1M --filter=sha256sum "./$path"
+        split --bytes=1M --filter="$sum" "./$path"
     done
 }
 
-begin() { # folder, what this run is, fingerprint of the root, SHA-256 of start
+begin() { # folder, what this run is, fingerprint of the root, digest of start, lowest version or nothing
     rm -f "$1/result"
     : >"$1/log"
     systemd-run --quiet --collect --unit="$UNIT" --description="$2" \
         --property="StandardOutput=append:$1/log" --property="StandardError=append:$1/log" \
-        /bin/sh "$1/cargo/far.sh" run "$1" "$3" "$4"
+        /bin/sh "$1/cargo/far.sh" run "$1" "$3" "$4" "$5"
 }
 
-run() { # folder, fingerprint, SHA-256 of start; in systemd's hands
+run() { # folder, fingerprint, digest of start, lowest version or nothing; in systemd's hands
     (attempt "$@") && status=0 || status=$?
     printf '%s\n' "$status" >"$1/result.part"
     mv -f "$1/result.part" "$1/result"
@@ -64,19 +66,19 @@ run() { # folder, fingerprint, SHA-256 of start; in systemd's hands
 
 attempt() { # each step tells its own failure: no `set -e` inside of a condition
     cp "$1/cargo/start" "$1/start" || exit 42
-    if [ "$(digest "$1/start")" != "$3" ]; then
-        printf 'start: expected sha256 %s, found %s\n' "$3" "$(digest "$1/start")" >&2
+    [ "${#3}" = 64 ] && algorithm=sha256 || algorithm=sha384
+    found=$(digest "$1/start" "$algorithm")
+    if [ "$found" != "$3" ]; then
+        printf 'start: expected %s %s, found %s\n' "$algorithm" "$3" "$found" >&2
         exit 11
     fi
-    fingerprint=$2
     installed=/opt/airgap/current/venv/bin/airgap
     if [ -x "$installed" ]; then
-        # What this host believes already judges what comes: its own root, its own verifier.
-        pinned=$(sed -n 's/.*"root_fingerprint": "\([0-9a-f]\{64\}\)".*/\1/p' "$STATE")
-        fingerprint=${pinned:-$fingerprint}
-        "$installed" verify "$1/cargo/bundle" --fingerprint "$fingerprint" || exit
+        # What this host believes already judges what comes: its own roots and memory, its own verifier.
+        "$installed" verify "$1/cargo/bundle" --as-host --fingerprint "$2" ${4:+--minimum-version "$4"} || exit
     fi
-    printf '%s\n' "$fingerprint" | sh "$1/start" "$1/cargo/bundle" --site "$1/cargo/site.yml" || exit
+    printf '%s\n' "$2" |
+        sh "$1/start" "$1/cargo/bundle" --site "$1/cargo/site.yml" ${4:+--minimum-version "$4"} || exit
 }
 
 poll() { # folder, bytes of the log that were seen -> how it stands, then the rest of the log

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -14,10 +13,12 @@ from pathlib import Path
 from bundler.install.remote.carry import Cargo, carry, plain_piece
 from bundler.install.remote.inventory import InventoryHost
 from bundler.install.remote.link import LOST, Link
-from bundler.install.state import State, require_pin
+from bundler.install.state import State
 from bundler.manifest.strict import validate
 from custody.errors import AlreadyRunning, EnvironmentProblem, InstallFailed, OperatorMistake
 from custody.report import Reporter
+from custody.trust.profile import hexdigest
+from custody.trust.verify import read_trust
 
 _PAUSE_S = 2.0
 #: A host may be gone for so long while its network is set anew; the run on it goes on in any case.
@@ -42,16 +43,26 @@ class Facts:
 
 @dataclass(frozen=True)
 class Order:
-    """What one host is to become."""
+    """What one host is to become.
+
+    Attributes:
+        fingerprint, minimum_version: from the paper; a host that remembers a release needs no version.
+    """
 
     host: InventoryHost
     cargo: Cargo
     fingerprint: str
+    minimum_version: int | None = None
 
     @property
     def title(self) -> str:
         """Names a run, so that nobody takes another one for it."""
-        return f"airgap {self.cargo.release} {self.cargo.statement_sha256} site {_sha256(self.host.site)}"
+        return f"airgap {self.cargo.release} {self.cargo.statement} site {self.site_digest}"
+
+    @property
+    def site_digest(self) -> str:
+        """Of the host's site file."""
+        return hexdigest(self.cargo.algorithm, self.host.site.read_bytes())
 
 
 def ask_facts(link: Link, order: Order) -> Facts:
@@ -59,11 +70,11 @@ def ask_facts(link: Link, order: Order) -> Facts:
 
     Raises:
         OperatorMistake: the login has not root's rights.
-        TrustRejected: the host believes another root.
+        TrustRejected: the host believes a root that does not lead to the carried one.
         AlreadyRunning: it is being installed with something else.
     """
     host = order.host
-    said = link.run("facts", str(host.folder), order.cargo.release).decode(errors="replace")
+    said = link.run("facts", str(host.folder), order.cargo.release, order.cargo.algorithm).decode(errors="replace")
     facts = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
     if facts.get("uid") != "0":
         raise OperatorMistake(f"expected root's rights, found uid {facts.get('uid')}", "log in as root")
@@ -71,14 +82,14 @@ def ask_facts(link: Link, order: Order) -> Facts:
     if "state" in facts:
         there = Path("/var/lib/airgap/state.json")
         state = validate(json.loads(base64.b64decode(facts["state"])), State, there)
-    require_pin(state, order.fingerprint)
+    read_trust(order.cargo.source, order.fingerprint, state.kept)
     running = facts.get("running", "")
     if running not in ("", order.title):
         raise AlreadyRunning(f"something else is being installed: {running}", "wait for it to end")
     installed = (
         state.release == order.cargo.release
-        and facts.get("statement") == order.cargo.statement_sha256
-        and facts.get("site") == _sha256(host.site)
+        and facts.get("statement") == order.cargo.statement
+        and facts.get("site") == order.site_digest
     )
     return Facts(int(facts["free_bytes"]), running, installed)
 
@@ -86,8 +97,9 @@ def ask_facts(link: Link, order: Order) -> Facts:
 def carry_to(link: Link, order: Order, facts: Facts, on_sent: Callable[[int], None], reporter: Reporter) -> None:
     """Carry bundle and site file; see `carry`."""
     host = order.host
-    pieces = (*order.cargo.pieces, plain_piece("site.yml", host.site))
-    carry(link, host.name, str(host.folder), pieces, facts.free_bytes, on_sent, reporter)
+    algorithm = order.cargo.algorithm
+    pieces = (*order.cargo.pieces, plain_piece("site.yml", host.site, algorithm))
+    carry(link, host.name, str(host.folder), algorithm, pieces, facts.free_bytes, on_sent, reporter)
 
 
 def install_on(connect: Connect, order: Order, reporter: Reporter) -> None:
@@ -100,7 +112,8 @@ def install_on(connect: Connect, order: Order, reporter: Reporter) -> None:
     host, folder = order.host, str(order.host.folder)
     with connect() as link:
         if not ask_facts(link, order).running:
-            link.run("begin", folder, order.title, order.fingerprint, order.cargo.start_sha256)
+            lowest = "" if order.minimum_version is None else str(order.minimum_version)
+            link.run("begin", folder, order.title, order.fingerprint, order.cargo.start, lowest)
     status, last = _follow(connect, host.name, folder, reporter)
     if status == "gone":
         raise InstallFailed("the run ended without a result: did the host restart?", "run it again")
@@ -151,7 +164,3 @@ def _last_words(lines: list[str]) -> list[str]:
     """What was said after the last step began."""
     steps = [number for number, line in enumerate(lines) if line.startswith("==> ")]
     return [line for line in lines[steps[-1] + 1 if steps else 0 :] if line.strip()][-12:]
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -16,16 +16,30 @@ import pytest
 
 from bundler.cli import cli, main
 from custody import errors
-from tests.attack.test_bundle import AIRGAP, state
+from tests.attack.judges import AIRGAP, state
 from tests.bundles import Made, lock, make, sealed
 
 ROOT = Path(__file__).parents[3]
 PASSPHRASE = "correct horse battery"
 
 #: Every command is one of these. What is in neither makes one new file, or prints what it makes.
-READING = {"verify", "trust show", "status"}
+READING = {"verify", "diff", "trust show", "status"}
 CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "lock-data", "support", "gpu"}
-SMALL = {"keys new", "trust init", "trust sign", "inventory", "completion"}
+SMALL = {
+    "keys new",
+    "keys public",
+    "sign-models",
+    "trust init",
+    "trust sign",
+    "inventory",
+    "completion",
+    "trust rotate",
+    "trust revoke",
+    "trust order",
+    "trust paper",
+    "trust pin",
+    "audit-kit",
+}
 
 
 def _leaves(command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command, click.Context]]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
 
-from bundler.collect.build import build
+from bundler.collect.build import build, check
 from bundler.collect.cache import Cache
 from bundler.manifest.lock import Lock, LockedFile
-from custody.errors import AlreadyRunning, FetchFailed, IntegrityFailure, TargetRefused
+from custody.errors import (
+    AlreadyRunning,
+    BundleMalformed,
+    DigestMismatch,
+    FetchFailed,
+    IntegrityFailure,
+    TargetRefused,
+)
 from custody.lock import alone
 from custody.report import SilentReporter
 from tests.bundles import lock
@@ -112,3 +120,22 @@ def test_an_interrupted_download_goes_on_where_it_stopped(tmp_path: Path) -> Non
         server.shutdown()
     assert path.read_bytes() == data
     assert asked == [None, f"bytes={len(data) // 2}-"]
+
+
+def test_an_approver_builds_again_and_sees_what_a_builder_slipped_in(tmp_path: Path) -> None:
+    wanted, bundle = with_files(tmp_path, a=b"a"), tmp_path / "bundle"
+    first = build(wanted, bundle, Cache(tmp_path / "cache"), PROJECT, SilentReporter())
+    assert check(wanted, bundle, Cache(tmp_path / "own"), PROJECT, SilentReporter()) == first
+    assert not (tmp_path / ".bundle.again").exists()
+
+    project = tmp_path / "project"
+    for part in ("playbooks", "roles", "plugins"):
+        shutil.copytree(PROJECT / part, project / part)
+    play = project / "playbooks/install.yml"
+    play.write_text(play.read_text() + "# one more thing\n")
+    slipped = tmp_path / "slipped"
+    build(wanted, slipped, Cache(tmp_path / "cache"), project, SilentReporter())
+    with pytest.raises(DigestMismatch, match=r"data/ansible/playbooks/install\.yml"):
+        check(wanted, slipped, Cache(tmp_path / "own"), PROJECT, SilentReporter())
+    with pytest.raises(BundleMalformed, match="expected the bundle of lock"):
+        check(with_files(tmp_path, b=b"b"), bundle, Cache(tmp_path / "own"), PROJECT, SilentReporter())

@@ -16,6 +16,7 @@ from bundler.collect.wheel import WheelCollector, lock_wheels
 from bundler.manifest.lock import Lock
 from custody.errors import DigestMismatch, InputInvalid
 from custody.report import SilentReporter
+from tests import bundles
 
 from .conftest import Index, manifest, sdist_bytes, wheel_bytes
 
@@ -51,7 +52,7 @@ def lock(tmp_path: Path, project: Path, index: Index) -> Lock:
     flags = {"flags": {"CMAKE_ARGS": "-DX=ON"}}
     wanted = manifest(["first"], {"control": [], "engine": ["engine-thing"]}, **{"engine-thing": flags})
     python = lock_wheels(wanted, Cache(tmp_path / "cache"), project, SilentReporter())
-    return Lock.model_construct(wheels=python.wheels, sources=python.sources, tree_sha256="0" * 64, debs=())
+    return bundles.lock().model_copy(update={"wheels": python.wheels, "sources": python.sources})
 
 
 @pytest.fixture
@@ -106,6 +107,10 @@ def _pip(folder: Path, target: Path) -> subprocess.CompletedProcess[str]:
 
 def test_assembled_environment_installs_with_hashes_alone(lock: Lock, workplace: Workplace, tmp_path: Path) -> None:
     folder = _assembled(lock, workplace)
+    provenance = workplace.staging / "sealed/sbom/provenance"
+    assert {path.name for path in provenance.iterdir()} == {
+        "airgap-0.1.0-py3-none-any.whl.json", "engine_thing-2.0-py3-none-any.whl.json",
+    }  # fmt: skip
     assert [line.split()[0] for line in (folder / "control.txt").read_text().splitlines()] == [
         "airgap==0.1.0",
         "plain==1.0",

@@ -10,7 +10,7 @@ import pytest
 
 from bundler.install.remote.carry import Piece, load_cargo, missing, parse_leaves, plain_piece
 from bundler.install.remote.link import FAR_SCRIPT
-from custody.errors import DigestMismatch
+from custody.errors import DigestMismatch, InputInvalid
 from custody.report import SilentReporter
 from tests.bundles import MODEL, PAYLOAD, Made, make
 from tests.carried import lay_down
@@ -29,15 +29,17 @@ def far(verb: str, *arguments: str | Path) -> bytes:
     return subprocess.run(command, input=FAR_SCRIPT.read_bytes(), capture_output=True, check=True).stdout
 
 
-def test_cargo_is_the_whole_bundle_start_and_its_packages(made: Made, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("profile", "sums"), [("p384", "SHA256SUMS"), ("cnsa", "SHA384SUMS")])
+def test_cargo_is_the_whole_bundle_start_and_its_packages(tmp_path: Path, profile: str, sums: str) -> None:
+    made = make(tmp_path / "made", profile=profile)
     folder, digest = lay_down(made.folder, made.fingerprint, tmp_path / "carry")
     cargo = load_cargo(folder, made.fingerprint, digest, SilentReporter())
     paths = {piece.path for piece in cargo.pieces}
-    assert {"start", "far.sh", "bundle/bootstrap/SHA256SUMS", "bundle/sealed/SHA256SUMS", MODEL_PATH} < paths
+    assert {"start", "far.sh", f"bundle/bootstrap/{sums}", f"bundle/sealed/{sums}", MODEL_PATH} < paths
     assert {f"bundle/sealed/{path}" for path in PAYLOAD} < paths
     assert cargo.size_bytes > len(MODEL)
     for piece in cargo.pieces:  # leaves that no file was read for are those of the file
-        assert piece.leaves == plain_piece(piece.path, piece.file).leaves, piece.path
+        assert piece.leaves == plain_piece(piece.path, piece.file, cargo.algorithm).leaves, piece.path
 
 
 def test_cargo_with_another_start_is_refused(made: Made, tmp_path: Path) -> None:
@@ -46,6 +48,13 @@ def test_cargo_with_another_start_is_refused(made: Made, tmp_path: Path) -> None
         stream.write(b"\n: and one line more\n")
     with pytest.raises(DigestMismatch, match=f"start: expected sha256 {digest}"):
         load_cargo(folder, made.fingerprint, digest, SilentReporter())
+
+
+def test_cargo_wants_the_digest_that_its_paper_has(made: Made, tmp_path: Path) -> None:
+    folder, _ = lay_down(made.folder, made.fingerprint, tmp_path / "carry")
+    other = hashlib.sha384((folder / "start").read_bytes()).hexdigest()
+    with pytest.raises(InputInvalid, match="expected sha256 of start, found sha384"):
+        load_cargo(folder, made.fingerprint, other, SilentReporter())
 
 
 def test_the_far_end_says_what_lies_there(tmp_path: Path) -> None:
@@ -60,15 +69,16 @@ def test_the_far_end_says_what_lies_there(tmp_path: Path) -> None:
     for path, data in files.items():
         (cargo / path).write_bytes(data)
     (cargo / "bundle/link").symlink_to("/etc/passwd")
-    found = parse_leaves(far("leaves", tmp_path / "carried"))
-    assert found == {path: plain_piece(path, cargo / path).leaves for path in files}
+    for algorithm in ("sha256", "sha384"):
+        found = parse_leaves(far("leaves", tmp_path / "carried", algorithm))
+        assert found == {path: plain_piece(path, cargo / path, algorithm).leaves for path in files}
     assert not (cargo / "bundle/link").is_symlink()
     assert (tmp_path / "carried").stat().st_mode & 0o777 == 0o700
 
 
 def test_what_is_missing_is_sent_and_nothing_else() -> None:
     leaves = tuple(hashlib.sha256(b"%d" % n).digest() for n in range(4))
-    piece = Piece("x", Path("x"), 4 << 20, leaves)
+    piece = Piece("x", Path("x"), 4 << 20, leaves, "sha256")
     assert missing(piece, None) == [0, 1, 2, 3]
     assert missing(piece, leaves[:2]) == [2, 3]
     assert missing(piece, (leaves[0], leaves[3], leaves[2], leaves[3])) == [1]

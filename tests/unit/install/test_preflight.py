@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import socket
@@ -213,6 +214,11 @@ def test_what_is_wrong_is_named(host: FakeHost, spoil: Callable[[FakeHost], Case
     for what, text in expected.items():
         assert found[what].stops
         assert text in found[what].found
+
+
+def test_a_release_that_ran_here_is_a_floor_for_the_clock(host: FakeHost) -> None:
+    case = dataclasses.replace(host.case(), floor_s=int(time.time()) + 86400)
+    assert look(case)["clock"].expected.endswith("the time of a release that ran here")
 
 
 def test_a_clock_far_ahead_is_a_warning_and_outlived_certificates_are_findings(host: FakeHost) -> None:
@@ -432,7 +438,7 @@ def test_a_dry_run_tells_programs_and_people_the_same(host: FakeHost, tmp_path: 
         "--fingerprint",
         made.fingerprint,
     ]
-    argv += ["--site", host.site_folder / "site.yml", "--dry-run", "--json"]
+    argv += ["--site", host.site_folder / "site.yml", "--minimum-version", "1", "--dry-run", "--json"]
     before = Path("/var/lib/airgap/state.json").exists()
     apart = ["unshare", "--mount", "--net", "sh", "-c", 'mount -t tmpfs tmpfs /run; exec "$@"', "sh"]
     done = subprocess.run([*apart, AIRGAP, *argv], capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ from bundler.bundle.read import FolderSource, SplitSource
 from bundler.install.stage import copy_models
 from custody.errors import DigestMismatch
 from custody.report import SilentReporter
-from custody.trust.verify import VerifiedBundle, verify_statement
+from custody.trust.verify import VerifiedBundle, read_trust, verify_statement
 from tests.bundles import MODEL, Made, make
 
 
@@ -20,7 +20,8 @@ def made(tmp_path: Path) -> Made:
 
 
 def verified(made: Made) -> VerifiedBundle:
-    return verify_statement(FolderSource(made.folder), made.fingerprint)
+    source = FolderSource(made.folder)
+    return verify_statement(source, read_trust(source, made.fingerprint))
 
 
 @pytest.mark.parametrize("there", [b"", MODEL[: 1 << 20], MODEL[:2_000_000], b"\0" * 5_000_000, MODEL])
@@ -57,7 +58,8 @@ def test_copy_stops_at_a_bad_leaf(made: Made, tmp_path: Path) -> None:
 def test_what_is_read_where_it_lies_is_checked_and_stays(made: Made, tmp_path: Path) -> None:
     models = tmp_path / "models"
     copy_models(verified(made), models, SilentReporter())
-    installed = verify_statement(SplitSource(made.folder, models), made.fingerprint)
+    split = SplitSource(made.folder, models)
+    installed = verify_statement(split, read_trust(split, made.fingerprint))
     copy_models(installed, models, SilentReporter())
     data = bytearray(MODEL)
     data[1_500_000] ^= 1
@@ -70,4 +72,4 @@ def test_what_is_read_where_it_lies_is_checked_and_stays(made: Made, tmp_path: P
 def test_only_verification_makes_a_verified_bundle(made: Made) -> None:
     good = verified(made)
     with pytest.raises(TypeError):
-        VerifiedBundle(good.statement, good.root, good.builders, good.approvers, good.source, object())
+        VerifiedBundle(good.statement, good.trust, good.builders, good.approvers, good.source, object())

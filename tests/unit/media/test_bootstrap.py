@@ -15,33 +15,37 @@ HARNESS = """
 set -eu
 say() { :; }
 die() { printf '%s\\n' "$2" >&2; exit "$1"; }
-digest() { sha256sum <"$1" | cut -d' ' -f1; }
+sha=$4
+digest() { "${sha}sum" <"$1" | cut -d' ' -f1; }
+is() { [ -f "$1" ] && [ "$(digest "$1")" = "$2" ]; }
 dpkg() { echo 'dpkg was reached'; }
 xargs() { echo 'apt-get was reached'; }
-mode=install again= here=$1 WORK=$2 BOOTSTRAP_SHA256=$3
+mode=install INSTALLED=/nonexistent again= here=$1 WORK=$2 BOOTSTRAP=$3
 FUNCTION
 install_bootstrap
 [ "$PWD" = "$WORK" ]
 """
 
 
-def run(folder: Path, sums: str, named: str | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, sums: str, named: str | None = None, algorithm: str = "sha256"
+) -> subprocess.CompletedProcess[str]:
     """Run the function over a partition with this list; `named` is the list that start names."""
     function = re.search(r"^install_bootstrap\(\) \{\n.*?^\}\n", START.read_text(), re.MULTILINE | re.DOTALL)
     assert function
     medium, work = folder / "medium", folder / "work"
     (medium / "bootstrap").mkdir(parents=True)
     work.mkdir()
-    (medium / "bootstrap" / "SHA256SUMS").write_text(sums)
+    (medium / "bootstrap" / f"{algorithm.upper()}SUMS").write_text(sums)
     (medium / "bootstrap" / "tool_1_amd64.deb").write_text("package")
-    digest = hashlib.sha256((sums if named is None else named).encode()).hexdigest()
-    argv = ["sh", "-c", HARNESS.replace("FUNCTION", function.group()), "sh", str(medium), str(work), digest]
+    digest = hashlib.new(algorithm, (sums if named is None else named).encode()).hexdigest()
+    argv = ["sh", "-c", HARNESS.replace("FUNCTION", function.group()), "sh", str(medium), str(work), digest, algorithm]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-def line(content: str, name: str = "tool_1_amd64.deb") -> str:
+def line(content: str, name: str = "tool_1_amd64.deb", algorithm: str = "sha256") -> str:
     """A line of the list."""
-    return f"{hashlib.sha256(content.encode()).hexdigest()}  {name}\n"
+    return f"{hashlib.new(algorithm, content.encode()).hexdigest()}  {name}\n"
 
 
 def test_an_empty_list_installs_nothing(tmp_path: Path) -> None:
@@ -49,8 +53,9 @@ def test_an_empty_list_installs_nothing(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-def test_listed_packages_are_installed(tmp_path: Path) -> None:
-    done = run(tmp_path, line("package"))
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384"])
+def test_listed_packages_are_installed(tmp_path: Path, algorithm: str) -> None:
+    done = run(tmp_path, line("package", algorithm=algorithm), None, algorithm)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "work" / "debs").read_text() == "./tool_1_amd64.deb\n"
 

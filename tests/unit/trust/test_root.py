@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from custody.errors import BundleMalformed, SignatureRejected, TrustRejected
+from custody.trust import canonical
 from custody.trust.envelope import Envelope, pae
 from custody.trust.keys import PrivateKey, PublicKey
-from custody.trust.root import PAYLOAD_TYPE, Person, Root, fingerprint, verify_root
+from custody.trust.profile import MLDSA_SCHEME, PROFILES
+from custody.trust.root import Person, Root
 
 ALICE, ALICE_TOO, BOB = (PrivateKey.generate() for _ in range(3))
 THRESHOLDS = {"root": 1, "builder": 1, "approver": 1}
@@ -34,7 +40,43 @@ def test_pae_is_that_of_the_specification() -> None:
 def test_payload_survives_parsing_and_binds_the_flat_twin() -> None:
     payload = root().payload()
     assert Root.parse(payload, "root").payload() == payload
-    assert hashlib.sha256(root().flat()).hexdigest().encode() in payload
+    assert hashlib.sha384(root().flat()).hexdigest().encode() in payload
+
+
+CNSA = PROFILES["cnsa"]
+ALICE_PQ, BOB_PQ = PrivateKey.generate(MLDSA_SCHEME), PrivateKey.generate(MLDSA_SCHEME)
+
+
+def cnsa(*more: Person) -> Root:
+    persons = (
+        Person("alice", ("root", "builder"), (ALICE.public, ALICE_TOO.public, ALICE_PQ.public)),
+        Person("bob", ("root", "approver"), (BOB.public, BOB_PQ.public)),
+        *more,
+    )
+    return Root(1, persons, {"root": 1, "builder": 1, "approver": 1}, CNSA)
+
+
+def test_cnsa_counts_whoever_signed_with_both_schemes() -> None:
+    root = cnsa()
+    assert Root.parse(root.payload(), "root").payload() == root.payload()
+    assert len(root.fingerprint) == 96
+    ids = {
+        name: key.public.keyid for name, key in (("p384", ALICE), ("too", ALICE_TOO), ("pq", ALICE_PQ), ("bob", BOB))
+    }
+    assert root.persons_with("root", frozenset({ids["p384"], ids["pq"], ids["bob"]})) == ("alice",)
+    assert root.persons_with("root", frozenset({ids["p384"], ids["too"]})) == ()
+    assert root.persons_with("root", frozenset({ids["pq"]})) == ()
+
+
+def test_a_key_of_another_profile_voids_a_root() -> None:
+    with pytest.raises(TrustRejected, match="person carol: profile p384 knows no ml-dsa-87"):
+        root(Person("carol", ("root",), (ALICE_PQ.public,)))
+
+
+def test_a_person_without_both_keys_holds_no_role_of_cnsa() -> None:
+    lonely = Person("carol", ("recovery",), (PrivateKey.generate().public,))
+    with pytest.raises(TrustRejected, match="threshold for recovery is 1, and 0 persons"):
+        replace(cnsa(lonely), thresholds={"root": 1, "builder": 1, "approver": 1, "recovery": 1})
 
 
 def test_two_keys_of_one_person_count_once() -> None:
@@ -63,11 +105,54 @@ def test_threshold_of_two_is_not_met_by_one_person_with_two_keys() -> None:
         ((Person("A", ("root",), (ALICE.public,)),), "lower-case"),
         ((Person("a", ("king",), (ALICE.public,)),), "roles are some of"),
         ((Person("a", ("root", "root"), (ALICE.public,)),), "each once"),
+        ((Person("a", (), (ALICE.public,)),), "roles are some of"),
+        ((Person("a", ("root",), (ALICE.public,)), Person("a", ("root",), (BOB.public,))), "two persons have one name"),
     ],
 )
 def test_senseless_roots_are_void(persons: tuple[Person, ...], reason: str) -> None:
     with pytest.raises(TrustRejected, match=reason):
         root(*persons)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "reason"),
+    [
+        ({"root": 2}, "threshold for root is 2, and 1 persons"),
+        ({"root": 0}, "threshold for root is 0"),
+        ({"recovery": 1}, "threshold for recovery is 1, and 0 persons"),
+        ({"king": 1}, "unknown role"),
+    ],
+)
+def test_thresholds_that_nobody_can_meet_are_void(thresholds: dict[str, int], reason: str) -> None:
+    with pytest.raises(TrustRejected, match=reason):
+        root(thresholds={**THRESHOLDS, **thresholds})
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**53])
+def test_versions_count_from_one(version: int) -> None:
+    with pytest.raises(TrustRejected, match="expected 1 or more"):
+        Root(version, root().persons, THRESHOLDS)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c: c.pop("persons"), "not a root"),
+        (lambda c: c.update(version="1"), "expected an integer"),
+        (lambda c: c.update(version=True), "expected an integer"),
+        (lambda c: c["thresholds"].update(root=1.5), "expected an integer"),
+        (lambda c: c["persons"][0]["keys"][0].update(public="eA=="), "SubjectPublicKeyInfo"),
+        (lambda c: c["persons"][0]["keys"][0].update(keyid="0" * 64), "contradict"),
+        (lambda c: c["persons"].reverse(), "contradict"),
+        (lambda c: c.update(flat_sha384="0" * 64), "contradict"),
+        (lambda c: c.update(more=1), "unknown fields"),
+    ],
+)
+def test_roots_have_one_spelling(change: Callable[[dict[str, Any]], object], reason: str) -> None:
+    content = json.loads(root().payload())
+    change(content)
+    with pytest.raises(TrustRejected, match=reason):
+        Root.parse(canonical.dump(content), "root")
 
 
 def test_a_key_has_one_encoding() -> None:
@@ -77,17 +162,6 @@ def test_a_key_has_one_encoding() -> None:
     head = bytes.fromhex("3046301006072a8648ce3d020106052b81040022033200")
     with pytest.raises(TrustRejected, match=r"uncompressed|SubjectPublicKeyInfo"):
         PublicKey(head + point)
-
-
-def test_root_is_refused_unless_pinned_and_signed() -> None:
-    unsigned = Envelope(PAYLOAD_TYPE, root().payload(), {})
-    pinned = fingerprint(root().payload())
-    with pytest.raises(SignatureRejected, match="found 0"):
-        verify_root(unsigned.dump(), pinned, "root")
-    signed = unsigned.signed_by(ALICE).dump()
-    assert verify_root(signed, pinned, "root").payload() == root().payload()
-    with pytest.raises(TrustRejected, match="expected the root with fingerprint"):
-        verify_root(signed, "0" * 64, "root")
 
 
 @pytest.mark.parametrize("data", [b'{"a": 1}', b'{"a":1,"a":1}', b'{"b":1,"a":1}', b"{", b'{"a":9007199254740993}'])

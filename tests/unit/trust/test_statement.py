@@ -1,12 +1,17 @@
-"""Paths that a bundle may hold, and versions that a host accepts."""
+"""Paths that a bundle may hold, and the documents that a Statement names."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from custody.errors import BundleMalformed, RolledBack
-from custody.trust.policy import Accepted, require_not_older
-from custody.trust.statement import Identity, check_paths
+from custody.errors import BundleMalformed
+from custody.trust import canonical, statement
+from custody.trust.statement import check_paths
+from tests.bundles import sealed
 
 
 @pytest.mark.parametrize(
@@ -25,23 +30,43 @@ def test_good_paths_pass() -> None:
     check_paths(["data/apt/debian/pool/main/g/gcc/libc++_1%3a2~rc1+b1@x=y.deb", "data/b"])
 
 
-@pytest.mark.parametrize(
-    ("version", "epoch", "channel", "fine"),
-    [
-        (5, 2, "stable", True),
-        (6, 2, "stable", True),
-        (4, 2, "stable", False),
-        (6, 1, "stable", False),
-        (6, 2, "beta", False),
-    ],
-)
-def test_only_forward(version: int, epoch: int, channel: str, fine: bool) -> None:
-    offered = Identity(
-        name="x", channel=channel, version=version, security_epoch=epoch, digest="sha256", lock_sha256="0" * 64,
-        lowest_revocation=0, lowest_verifier="0.1.0", source_date_epoch=0,
-    )  # fmt: skip
-    if fine:
-        require_not_older(offered, Accepted("stable", 5, 2))
-    else:
-        with pytest.raises(RolledBack):
-            require_not_older(offered, Accepted("stable", 5, 2))
+def _without_document(predicate: dict[str, Any]) -> None:
+    predicate["sbom"] = []
+
+
+def _of_another_digest(predicate: dict[str, Any]) -> None:
+    predicate["sbom"][0]["sha256"] = "0" * 64
+
+
+def _twice(predicate: dict[str, Any]) -> None:
+    predicate["sbom"] *= 2
+
+
+def _of_no_file(predicate: dict[str, Any]) -> None:
+    predicate["sbom"].append({"path": "sbom/other.json", "sha256": "0" * 64})
+
+
+def _elsewhere(predicate: dict[str, Any]) -> None:
+    predicate["sbom"][0]["path"] = "lock.json"
+
+
+def _with_more(predicate: dict[str, Any]) -> None:
+    predicate["sbom"][0]["size_bytes"] = 1
+
+
+@pytest.mark.parametrize("change", [_without_document, _of_another_digest, _twice, _of_no_file, _elsewhere, _with_more])
+def test_parse_refuses_a_statement_whose_sbom_is_not_that_of_its_files(tmp_path: Path, change: Any) -> None:
+    data = (sealed(tmp_path / "bundle") / "carrier/statement.json").read_bytes()
+    content = json.loads(data)
+    assert [document["path"] for document in content["predicate"]["sbom"]] == ["sbom/bundle.cdx.json"]
+    statement.parse(data, "as sealed")
+    change(content["predicate"])
+    with pytest.raises(BundleMalformed, match="sbom"):
+        statement.parse(canonical.dump(content), "changed")
+
+
+def test_a_bundle_of_the_first_days_without_sbom_is_read(tmp_path: Path) -> None:
+    content = json.loads((sealed(tmp_path / "bundle") / "carrier/statement.json").read_bytes())
+    content["predicate"]["sbom"] = []
+    content["predicate"]["files"] = [f for f in content["predicate"]["files"] if not f["path"].startswith("sbom/")]
+    assert statement.parse(canonical.dump(content), "old").predicate.sbom == ()

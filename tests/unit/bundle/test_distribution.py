@@ -7,7 +7,7 @@ import lzma
 
 import pytest
 
-from bundler.collect.index import parse_packages, parse_release
+from bundler.bundle.distribution import parse_packages, parse_release, split_release
 from custody.errors import DigestMismatch, SignatureRejected
 
 BODY = b"hello"
@@ -33,6 +33,12 @@ def test_release_gives_date_and_digests() -> None:
     release.check("main/binary-amd64/Packages.xz", BODY, "debian")
 
 
+def test_signed_text_and_signature_come_apart() -> None:
+    signed = split_release(RELEASE.encode(), "InRelease")
+    assert signed.text.startswith(b"Origin: Debian\n") and signed.text.endswith(b"Packages.xz")
+    assert signed.signature == b"-----BEGIN PGP SIGNATURE-----\n\nabc\n-----END PGP SIGNATURE-----\n"
+
+
 def test_release_refuses_another_index() -> None:
     release = parse_release(RELEASE.encode(), "InRelease")
     with pytest.raises(DigestMismatch, match=r"expects sha256 .* found"):
@@ -51,6 +57,13 @@ def test_release_refuses_another_index() -> None:
         RELEASE.replace("Date:", "Day:"),
         RELEASE.replace("SHA256:\n", "SHA512:\n"),
         RELEASE.replace("-----BEGIN PGP SIGNATURE-----\n", ""),
+        RELEASE.replace("Origin: Debian", "- Origin: Debian"),
+        RELEASE.replace("Origin: Debian", "Origin: Debian "),
+        RELEASE.replace("Origin: Debian", "Origin: Debian\r"),
+        RELEASE.replace("Origin: Debian", "Origin: Debian\x0cSHA256:"),
+        RELEASE.replace("Hash: SHA256\n", "Hash: SHA256\n \n"),
+        RELEASE.replace("Hash: SHA256\n", "NotDashEscaped: yes\n"),
+        RELEASE.replace("\nabc", "\nabc\n-----END PGP SIGNATURE-----\nabc"),
     ],
 )
 def test_release_refuses_what_is_not_one_signed_text(text: str) -> None:
