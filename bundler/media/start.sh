@@ -80,7 +80,7 @@ if [ "$mode" = check ]; then
     WORK=$(mktemp -d)
 else
     [ "$(id -u)" = 0 ] || die 20 'expected root' "run: su -, then $usage"
-    [ -d "$here/bootstrap" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
+    [ -f "$here/bootstrap/SHA256SUMS" ] || [ -f "$here/bootstrap/SHA384SUMS" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
     case $self in
         "$here"/*) die 20 'running from the medium itself' 'copy start to a folder of root'\''s first' ;;
     esac
