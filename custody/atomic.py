@@ -28,6 +28,16 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644, owner: tuple[int,
             os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         part.replace(path)
+        sync_folder(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk: a rename is not there for good before."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -157,3 +157,9 @@ class NotWell(EnvironmentProblem):
     """`airgap status` found something that is not ok; the lines say what."""
 
     exit_code = 47
+
+
+class DriveFailed(EnvironmentProblem):
+    """A drive answered with an error, or does not do what it says that it does."""
+
+    exit_code = 48

@@ -1,0 +1,85 @@
+"""One drive, and everything that changing its secrets takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.drive.escrow import Escrow
+from appliance.drive.luks import Luks
+from appliance.drive.pending import Pending
+from appliance.drive.sed import Sed
+from custody.errors import DriveFailed, SecretRefused
+from custody.report import Reporter
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A drive by its serial; `mapper` is what its opened volume is called.
+
+    Each of the parts can be another one, so that a whole life can be walked without a kernel.
+    """
+
+    serial: str
+    model: str
+    mapper: str
+    sed: Sed
+    luks: Luks
+    escrow: Escrow
+    pending: Pending
+    reporter: Reporter
+
+    @property
+    def device(self) -> Path:
+        """The block device."""
+        return self.sed.device
+
+    def say(self, text: str) -> None:
+        """Tell of a step; each is told before it is done."""
+        self.reporter.step(f"{self.device}: {text}")
+
+
+def settle(known: tuple[str, ...], change: Callable[[bytes, bytes], None], new: str) -> None:
+    """Set a PIN that is one of the known ones or the new one already.
+
+    Raises:
+        SecretRefused: it is none of them.
+    """
+    refused: SecretRefused | None = None
+    for pin in (*known, new):
+        try:
+            change(pin.encode(), new.encode())
+        except SecretRefused as error:
+            refused = error
+        else:
+            return
+    assert refused is not None
+    raise refused
+
+
+def prove(drive: Drive, passphrase: str) -> None:
+    """See with one's own eyes that the closed range refuses reads, and that the passphrase opens it.
+
+    Raises:
+        DriveFailed: the drive hands out what it should keep, or keeps what it should hand out.
+    """
+    at = drive.luks.header().data_offset
+    drive.say("proving that it locks")
+    _expect_locked(drive, at)
+    drive.luks.open(passphrase, drive.mapper)
+    try:
+        opened = drive.sed.read(at)
+    finally:
+        drive.luks.close(drive.mapper)
+    if opened is None:
+        raise DriveFailed(f"{drive.device}: expected an opened range to be readable, found it locked", "dmesg | tail")
+    _expect_locked(drive, at)
+
+
+def _expect_locked(drive: Drive, at: int) -> None:
+    if drive.sed.read(at) is not None:
+        raise DriveFailed(
+            f"{drive.device}: expected the closed range to refuse reads at byte {at}, found data",
+            "do not use this drive: it does not lock what it says that it locks",
+        )

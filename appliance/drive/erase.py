@@ -1,0 +1,155 @@
+"""The end of a drive's secrets: revert it, or take it out of service and prove that the data are gone.
+
+A revert gives the drive new media keys (Opal SSC 2.02, section 5.1.2): what was written is noise at once. The proof is our
+own: blocks read raw before are read raw again, and none may be what it was. Cut off anywhere, the same call goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.drive import disks, kinds, pins
+from appliance.drive.drive import Drive
+from appliance.drive.kinds import Kind
+from appliance.drive.pending import FOLDER
+from custody._run import run
+from custody.atomic import write_whole
+from custody.errors import DriveFailed, SecretRefused
+
+#: Places looked at, evenly over the header and over the data; those that hold something are compared.
+_HEADER_PLACES, _DATA_PLACES = 16, 1024
+_BLOCK_BYTES = 4096
+_LOCKED, _EMPTY = "locked", "empty"
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What was done and seen.
+
+    Attributes:
+        method: in a sentence.
+        category: of NIST SP 800-88 Rev. 1, section 2.5.
+        places: blocks looked at.
+        compared: of these, blocks that held something before and could be read.
+        unchanged: of the compared ones, those that still are what they were.
+    """
+
+    method: str
+    category: str
+    places: int
+    compared: int
+    unchanged: int
+
+
+def revert(drive: Drive, *, sid: str = "", psid: str = "") -> None:
+    """Back to the factory; all data are lost.
+
+    Args:
+        sid: SID's PIN; or
+        psid: the one on the label.
+
+    Raises:
+        SecretRefused: the PIN is wrong; nothing was changed.
+        DriveFailed: the drive says afterwards that it still is somebody's.
+    """
+    drive.say("reverting")
+    if psid:
+        drive.sed.revert_by_psid(pins.clean_psid(psid).encode())
+    else:
+        drive.sed.revert(sid.encode())
+    found = kinds.judge(drive.sed.discover())
+    if found.kind is not Kind.FACTORY:
+        raise DriveFailed(
+            f"{drive.device}: expected a drive as it leaves the factory after the revert, found {found.why}",
+            "run the same command again; dmesg | tail",
+        )
+
+
+def decommission(
+    drive: Drive, size_bytes: int, *, sid: str = "", admin: str = "", psid: str = "", folder: Path = FOLDER
+) -> Erased:
+    """Make what was written unreadable, and prove it.
+
+    Args:
+        size_bytes: of the drive.
+        sid: SID's PIN, with which to revert; or
+        psid: the label's.
+        admin: Admin1's PIN, to unlock the data for the comparison; without it locked blocks are not compared.
+
+    Raises:
+        SecretRefused: a PIN is wrong.
+        DriveFailed: a block is what it was after all, or there was nothing to compare.
+    """
+    kept = folder / f"{drive.serial}.erase"
+    opal = kinds.judge(drive.sed.discover()).kind in (Kind.FACTORY, Kind.OWNED)
+    if not kept.exists():
+        drive.say("reading what there is")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(kept, json.dumps(_look(drive, size_bytes, admin)).encode(), mode=0o600)
+    before: dict[str, str] = json.loads(kept.read_bytes())
+    if opal:
+        _revert_for_good(drive, sid, psid)
+    else:
+        _erase_header(drive)
+    drive.say("reading the same places again")
+    compared = {at: digest for at, digest in before.items() if digest not in (_LOCKED, _EMPTY)}
+    unchanged = sum(_digest(drive, int(at)) == digest for at, digest in compared.items())
+    if not compared or (opal and unchanged):
+        found = f"{unchanged} of {len(compared)} blocks as they were" if compared else "no block that held anything"
+        raise DriveFailed(
+            f"{drive.device} (serial {drive.serial}): expected noise where data were, found {found}",
+            "keep this output, and destroy the drive",
+        )
+    kept.unlink()
+    if opal:
+        method = "TCG Opal Revert: the drive made new media encryption keys"
+        return Erased(method, "Purge (cryptographic erase)", len(before), len(compared), unchanged)
+    method = "LUKS2 key slots and header destroyed, all blocks discarded"
+    return Erased(method, "Clear (cryptographic erase)", len(before), len(compared), unchanged)
+
+
+def _look(drive: Drive, size_bytes: int, admin: str) -> dict[str, str]:
+    """Digests of blocks by their place in bytes."""
+    start = 0
+    if disks.probe(drive.device).get("TYPE") == "crypto_LUKS":
+        header = drive.luks.header()
+        start = header.data_offset
+        if header.locking_range is not None and admin:
+            drive.sed.unlock(admin.encode(), header.locking_range)
+    blocks = size_bytes // _BLOCK_BYTES
+    first = start // _BLOCK_BYTES
+    step = max(1, (blocks - first) // _DATA_PLACES)
+    places = {*range(0, first, max(1, first // _HEADER_PLACES)), first, *range(first, blocks, step)}
+    return {str(at * _BLOCK_BYTES): _digest(drive, at * _BLOCK_BYTES) for at in sorted(places)}
+
+
+def _digest(drive: Drive, at: int) -> str:
+    data = drive.sed.read(at, _BLOCK_BYTES)
+    if data is None:
+        return _LOCKED
+    return hashlib.sha256(data).hexdigest() if any(data) else _EMPTY
+
+
+def _revert_for_good(drive: Drive, sid: str, psid: str) -> None:
+    """Revert an activated drive; one that is not keeps its keys in a revert, so it is activated first."""
+    found = drive.sed.discover()
+    if found is not None and not found.activated:
+        pin = (sid or pins.clean_psid(psid)).encode()
+        drive.say("activating, so that the revert makes new keys")
+        try:
+            drive.sed.take_ownership(pin)
+        except SecretRefused:
+            drive.sed.set_sid(pin, pin)
+        drive.sed.activate(pin)
+    revert(drive, sid=sid, psid=psid)
+
+
+def _erase_header(drive: Drive) -> None:
+    drive.say("destroying the header")
+    if disks.probe(drive.device).get("TYPE") == "crypto_LUKS":
+        drive.luks.erase()
+    run(["wipefs", "--all", "--quiet", drive.device])
+    run(["blkdiscard", "--force", drive.device], ok=(0, 1), timeout_s=3600)

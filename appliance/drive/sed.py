@@ -1,0 +1,159 @@
+"""One self-encrypting drive, through the ioctls of the Linux kernel (include/uapi/linux/sed-opal.h, 6.12).
+
+One method, one command of the drive; the kernel speaks TCG Opal. PINs travel in a buffer of this process and nowhere
+else. Decides nothing: who may be asked what, and when, is `own`, `rotate` and `erase`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import struct
+from pathlib import Path
+
+from appliance.drive import discovery
+from appliance.drive.discovery import Discovery
+from custody.errors import DriveFailed, SecretRefused, TargetRefused
+
+#: A drive keeps no more of a PIN (Opal SSC 2.02, C_PIN.PIN is max_bytes_32).
+MAX_PIN_BYTES = 32
+_MAX_KEY_BYTES = 256  # OPAL_KEY_MAX
+_MAX_RANGES = 9  # OPAL_MAX_LRS
+_ADMIN1 = 0  # enum opal_user
+_BUFFER_BYTES = 4096
+_PAGE_BYTES = 4096
+
+#: ioctl numbers of 'p', and the sizes of what they take.
+_LOCK_UNLOCK, _TAKE_OWNERSHIP, _ACTIVATE_LSP, _SET_PW, _REVERT_TPR = (
+    (221, 280), (222, 264), (223, 280), (224, 544), (226, 264),
+)  # fmt: skip
+_PSID_REVERT_TPR, _GET_LR_STATUS, _DISCOVERY, _SET_SID_PW = (232, 264), (237, 304), (239, 16), (241, 544)
+_READ_WRITE = 0x02  # OPAL_RW
+
+#: Status codes of methods (TCG Storage Core 2.01, table 166) that say "not with this PIN".
+_NOT_AUTHORIZED, _LOCKED_OUT = 0x01, 0x12
+
+
+class Sed:
+    """A drive behind a block device.
+
+    Raises, from every method:
+        SecretRefused: the drive does not take the PIN; it counts the try.
+        DriveFailed: it answered with another error, or not at all.
+    """
+
+    def __init__(self, device: Path) -> None:
+        self.device = device
+
+    def discover(self) -> Discovery | None:
+        """What the drive says of itself; None when it is no self-encrypting drive, or not behind a kernel that knows."""
+        buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
+        request = bytearray(struct.pack("=QQ", ctypes.addressof(buffer), _BUFFER_BYTES))
+        try:
+            self._ioctl(_DISCOVERY, request)
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL):
+                return None
+            raise self._failed("discovery", error) from error
+        return discovery.parse(buffer.raw)
+
+    def take_ownership(self, pin: bytes) -> None:
+        """Give SID its first PIN; refused unless SID still has the one that everybody can read."""
+        self._call("taking ownership", _TAKE_OWNERSHIP, _key(pin))
+
+    def set_sid(self, old: bytes, new: bytes) -> None:
+        """Change SID's PIN; the same one twice is how to ask whether it is right."""
+        self._call("changing SID's PIN", _SET_SID_PW, _session(old) + _session(new))
+
+    def activate(self, sid: bytes) -> None:
+        """Activate the Locking SP: Admin1 gets SID's PIN. Without effect when it is active."""
+        ranges = struct.pack(f"=IB{_MAX_RANGES}s2x", 0, 1, b"\1")
+        self._call("activating the Locking SP", _ACTIVATE_LSP, _key(sid) + ranges)
+
+    def set_admin(self, old: bytes, new: bytes) -> None:
+        """Change Admin1's PIN."""
+        self._call("changing Admin1's PIN", _SET_PW, _session(old) + _session(new))
+
+    def check_admin(self, pin: bytes) -> None:
+        """Refuse a PIN that is not Admin1's; changes nothing."""
+        self._call("reading range 1 as Admin1", _GET_LR_STATUS, _session(pin, locking_range=1) + bytes(32))
+
+    def unlock(self, admin: bytes, locking_range: int) -> None:
+        """Open a range for reading and writing, as Admin1."""
+        state = struct.pack("=IH2x", _READ_WRITE, 0)
+        self._call(f"unlocking range {locking_range}", _LOCK_UNLOCK, _session(admin, locking_range) + state)
+
+    def revert(self, sid: bytes) -> None:
+        """Back to the factory, as SID: every media key is new, what was written is noise."""
+        self._call("reverting as SID", _REVERT_TPR, _key(sid))
+
+    def revert_by_psid(self, psid: bytes) -> None:
+        """Back to the factory with the PIN on the label, whoever owns the drive."""
+        self._call("reverting as PSID", _PSID_REVERT_TPR, _key(psid))
+
+    def read(self, offset_bytes: int, length_bytes: int = _PAGE_BYTES) -> bytes | None:
+        """Raw bytes past every cache; None when the drive refuses them because they are locked.
+
+        Args:
+            offset_bytes: a multiple of 4096; so is the length.
+        """
+        # An anonymous map is aligned as O_DIRECT wants it.
+        with mmap.mmap(-1, length_bytes) as page:
+            handle = os.open(self.device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+            try:
+                if os.preadv(handle, [page], offset_bytes) != length_bytes:
+                    raise DriveFailed(f"{self.device}: ends before byte {offset_bytes + length_bytes}", "lsblk")
+                return page[:]
+            except OSError as error:
+                if error.errno in (errno.ENODATA, errno.EACCES, errno.EPERM):
+                    return None
+                raise self._failed(f"reading at {offset_bytes}", error) from error
+            finally:
+                os.close(handle)
+
+    def _call(self, what: str, command: tuple[int, int], argument: bytes) -> None:
+        try:
+            status = self._ioctl(command, bytearray(argument))
+        except OSError as error:
+            raise self._failed(what, error) from error
+        if status in (_NOT_AUTHORIZED, _LOCKED_OUT):
+            hint = "compare it with the escrow; a drive takes few wrong PINs before it wants a power cycle"
+            found = "the drive does not take it" if status == _NOT_AUTHORIZED else "no try is left until power goes"
+            raise SecretRefused(f"{self.device}, {what}: expected the right PIN, found that {found}", hint)
+        if status:
+            raise DriveFailed(
+                f"{self.device}, {what}: the drive answered with status {status:#04x}",
+                "dmesg | tail; then power the drive off and on and run the same command again",
+            )
+
+    def _ioctl(self, command: tuple[int, int], argument: bytearray) -> int:
+        number, size = command
+        if len(argument) != size:
+            raise AssertionError(f"ioctl {number}: {len(argument)} bytes, not {size}")
+        handle = os.open(self.device, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return fcntl.ioctl(handle, 1 << 30 | size << 16 | ord("p") << 8 | number, argument, True)
+        finally:
+            os.close(handle)
+
+    def _failed(self, what: str, error: OSError) -> DriveFailed | TargetRefused:
+        if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
+            return TargetRefused(f"{self.device}, {what}: the drive is gone", "lsblk")
+        return DriveFailed(f"{self.device}, {what}: {error.strerror}", "dmesg | tail")
+
+
+def _key(pin: bytes, locking_range: int = 0) -> bytes:
+    """`struct opal_key`: range, length, kind (included), the PIN."""
+    if not 0 < len(pin) <= MAX_PIN_BYTES:
+        raise SecretRefused(
+            f"a PIN: expected 1 to {MAX_PIN_BYTES} bytes, found {len(pin)}", "compare it with the escrow"
+        )
+    return struct.pack(f"=BBB5x{_MAX_KEY_BYTES}s", locking_range, len(pin), 0, pin)
+
+
+def _session(pin: bytes, locking_range: int = 0) -> bytes:
+    """`struct opal_session_info`: no single user mode, Admin1, the key."""
+    return struct.pack("=II", 0, _ADMIN1) + _key(pin, locking_range)
