@@ -1,6 +1,6 @@
 """Run the drive.
 
-    python -m tests.opal_drive --image drive.img --size-mib 256 --serial OPAL0001 --listen 127.0.0.1:4420
+python -m tests.opal_drive --image drive.img --size-mib 256 --serial OPAL0001 --listen 127.0.0.1:4420
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class State:
 
     def commit(self) -> None:
         """Keep every change, all or nothing."""
-        self._store.save(json.dumps(self._document(), sort_keys=True, indent=1))
+        self._store.save(json.dumps(self._document(), sort_keys=True))
 
     def rollback(self) -> None:
         """Forget what was not committed."""
