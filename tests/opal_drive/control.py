@@ -1,10 +1,10 @@
 """The power switch for tests: a unix socket that takes one line and answers one line. Both ends of it.
 
-    python -m tests.opal_drive.control SOCKET COMMAND
+python -m tests.opal_drive.control SOCKET COMMAND
 
-`cycle`, `off`, `on`: power. `cut N`: lose power after the N-th step from now. `bios-blocks-sid on|off`: whether Block
-SID is sent at the next power-on. `status`: JSON. `peek OFFSET LENGTH`: bytes of the image in hexadecimal, as they lie
-there.
+`cycle`, `off`, `on`: power. `reset`: hardware reset. `cut N`: lose power after the N-th step from now.
+`bios-blocks-sid on|off`: whether Block SID is sent at the next power-on. `status`: JSON. `peek OFFSET LENGTH`: bytes
+of the image in hexadecimal, as they lie there.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def answer(target: Target, line: str) -> str:
             target.power_off()
         case ["on"]:
             target.power_on()
+        case ["reset"]:
+            target.hardware_reset()
         case ["cut", count] if count.isdecimal() and int(count) > 0:
             with target.drive.lock:
                 target.drive.power.cut_after_next(int(count))

@@ -19,7 +19,7 @@ from .media import Media
 from .packets import MethodCall, Status
 from .power import Power
 from .state import Provider, State
-from .tables import POWER_CYCLE, PROGRAMMATIC, Ace, Columns, Lock, Mbr, Pin
+from .tables import POWER_CYCLE, PROGRAMMATIC, Ace, Columns, Lock, Mbr
 
 MAX_RANDOM_BYTES = 32  # Opal SSC 2.01, 4.2.8.1: at least 32
 MAX_READ_BYTES = 0xF000  # a byte table's piece that fits a response
@@ -77,10 +77,8 @@ class Methods:
                 raise Refused(Status.NOT_AUTHORIZED)
             return self._table[call.method](session, call), Status.SUCCESS
         except Refused as refused:
-            self._state.rollback()
             return [], refused.status
         except CodecError:
-            self._state.rollback()
             return [], Status.INVALID_PARAMETER
 
     # Base template
@@ -97,8 +95,7 @@ class Methods:
         row = session.provider.object(call.invoking)
         low = _number(bounds, _CELL_START_COLUMN, 0)
         high = _number(bounds, _CELL_END_COLUMN, max(row.columns))
-        hidden = Pin.PIN if call.invoking == uids.C_PIN_PSID else None
-        wanted = [at for at in sorted(row.columns) if low <= at <= high and at in columns and at != hidden]
+        wanted = [at for at in sorted(row.columns) if low <= at <= high and at in columns]
         return [[Name(at, row.columns[at]) for at in wanted]]
 
     def _read_table(self, start: int, length: int, bounds: dict[Value, Value]) -> Value:

@@ -182,12 +182,6 @@ class State:
         """Keep every change, all or nothing."""
         self._store.save(json.dumps(self._document(), sort_keys=True))
 
-    def rollback(self) -> None:
-        """Forget what was not committed."""
-        text = self._store.load()
-        assert text is not None
-        self._apply(_parse(text))
-
     def _document(self) -> dict[str, Any]:
         return {
             "version": VERSION,

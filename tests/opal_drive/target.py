@@ -80,6 +80,12 @@ class Target:
             self.power_off()
             self.power_on()
 
+    def hardware_reset(self) -> None:
+        """Reset the drive without taking its power: connections end, ranges stay as they are."""
+        with self.drive.lock:
+            self._drop_connections()
+            self.drive.tper.hardware_reset()
+
     def _restart(self) -> None:
         self.drive.power.cut_after = None
         self.subsystem = Subsystem(self.drive, self._serial)

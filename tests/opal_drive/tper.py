@@ -114,6 +114,9 @@ class Tper:
     def block_sid(self, *, cleared_by_reset: bool = False) -> None:
         """Refuse SID until the next power cycle.
 
+        Args:
+            cleared_by_reset: Or until the next hardware reset (Clear Events, bit 0).
+
         Raises:
             InvalidSecurityCommand: SID has a PIN of its own; there is nothing to protect.
         """
@@ -121,6 +124,12 @@ class Tper:
             raise InvalidSecurityCommand("Block SID of an owned drive")
         self._sid_blocked = True
         self._cleared_by_reset = cleared_by_reset
+
+    def hardware_reset(self) -> None:
+        """Abort the session, and end Block SID where its sender wanted a reset to; nothing locks on it here."""
+        self.abort_session()
+        if self._cleared_by_reset:
+            self._sid_blocked = self._cleared_by_reset = False
 
     def abort_session(self) -> None:
         """Forget the session and what it would have been answered."""

@@ -12,6 +12,7 @@ from tests.opal_drive.drive import AccessDenied
 from tests.opal_drive.faults import Fault, FaultError, model
 from tests.opal_drive.packets import Status
 from tests.opal_drive.tables import Lock, Mbr, Pin
+from tests.opal_drive.tper import InvalidSecurityCommand
 
 from .conftest import ADMIN1, SIZE_BYTES, Bench, own
 
@@ -49,6 +50,21 @@ def test_any_host_may_block_sid_of_a_drive_without_an_owner(bench: Bench) -> Non
     bench.host.block_sid()
     assert bench.host.discovery()[0x402][:2] == bytes([2, 1])
     assert not bench.host.accepts(uids.ADMIN_SP, uids.SID, bench.msid)
+
+
+def test_block_sid_ends_with_the_reset_that_its_sender_named(bench: Bench) -> None:
+    bench.drive.tper.block_sid(cleared_by_reset=False)
+    bench.drive.tper.hardware_reset()
+    assert not bench.host.accepts(uids.ADMIN_SP, uids.SID, bench.msid)
+    bench.drive.tper.block_sid(cleared_by_reset=True)
+    bench.drive.tper.hardware_reset()
+    assert bench.host.accepts(uids.ADMIN_SP, uids.SID, bench.msid)
+
+
+def test_block_sid_of_an_owned_drive_is_refused(bench: Bench) -> None:
+    own(bench)
+    with pytest.raises(InvalidSecurityCommand):
+        bench.host.block_sid()
 
 
 def test_lockout_outlives_power_and_ends_with_the_psid(make_bench: Make) -> None:

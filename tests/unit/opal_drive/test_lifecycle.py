@@ -80,6 +80,20 @@ def test_a_range_locked_for_writes_alone_is_read(owned: Bench) -> None:
         owned.drive.write(INSIDE, BLOCKS)
 
 
+def test_a_lock_that_is_not_enabled_locks_nothing(owned: Bench) -> None:
+    with owned.host.start(uids.LOCKING_SP, ADMIN1, b"admin") as session:
+        session.set(uids.locking_range(1), {Lock.READ_ENABLED: 0, Lock.READ_LOCKED: 1})
+    assert owned.drive.read(INSIDE, 1) == bytes(512)
+
+
+def test_nobody_but_admin1_is_enabled_at_first(bench: Bench) -> None:
+    bench.host.set_sid_pin(bench.msid, b"sid")
+    bench.host.activate(b"sid")
+    for who in (uids.admin(2), uids.user(1)):
+        assert not bench.host.accepts(uids.LOCKING_SP, who, b"")
+    assert not bench.host.accepts(uids.ADMIN_SP, uids.ADMIN_SP_ADMIN1, b"")
+
+
 def test_the_global_range_holds_what_no_range_holds(owned: Bench) -> None:
     owned.host.set_range(b"admin", 0, 0, 0)
     owned.host.lock(ADMIN1, b"admin", 0, locked=True)

@@ -24,6 +24,7 @@ from tests.opal_drive.target import Target
 
 from .conftest import ADMIN1, Bench, own
 
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 IC_REQ = Pdu(Kind.IC_REQ, struct.pack("<HBBI112x", 0, 0, 0, 0)).pack()
 REPOSITORY = Path(__file__).parents[3]
 
@@ -194,12 +195,12 @@ def test_a_host_that_breaks_the_protocol_loses_its_connection_alone(target: Targ
 
 
 @pytest.mark.parametrize(
-    ("offset", "length", "data"), [(512, 512, bytes(512)), (0, 100, bytes(512)), (0, 1024, bytes(1024)), (0, 0, b"")]
+    ("offset", "length", "data"), [(512, 512, bytes(512)), (0, 100, bytes(512)), (0, 1536, bytes(1536)), (0, 0, b"")]
 )
 def test_data_that_was_not_asked_for_ends_the_connection(
     nvme: NvmeHost, target: Target, offset: int, length: int, data: bytes
 ) -> None:
-    entry = struct.pack("<BBHI16xQI3xB24x", 1, 0x40, 9, 1, 0, 512, 0x5A)
+    entry = struct.pack("<BBHI16xQI3xBQI12x", 1, 0x40, 9, 1, 0, 1024, 0x5A, 0, 1)
     nvme.io.socket.sendall(Pdu(Kind.CAPSULE_CMD, entry).pack())
     assert pdu.read_pdu(nvme.io.socket).kind is Kind.R2T
     header = struct.pack("<HHII4x", 9, 9, offset, length)
@@ -268,6 +269,18 @@ def test_power_goes_and_comes_back(nvme: NvmeHost, target: Target, bench: Bench)
     again.close()
 
 
+def test_a_command_that_waits_when_power_goes_never_runs(nvme: NvmeHost, target: Target) -> None:
+    entry = struct.pack("<BBHI16xQI3xB24x", 1, 0x40, 9, 1, 0, 512, 0x01)
+    with target.drive.lock:
+        nvme.io.socket.sendall(Pdu(Kind.CAPSULE_CMD, entry, b"late".ljust(512)).pack())
+        time.sleep(0.3)  # it waits for the lock by now
+        target.power_cycle()
+    assert _ended(nvme.io.socket)
+    again = NvmeHost(target.address, target.subsystem.name)
+    assert again.read(0, 1) == bytes(512)
+    again.close()
+
+
 def test_a_chosen_cut_takes_the_answer_and_every_connection_with_it(
     nvme: NvmeHost, target: Target, tmp_path: Path
 ) -> None:
@@ -287,7 +300,7 @@ def test_a_chosen_cut_takes_the_answer_and_every_connection_with_it(
 def test_control_socket(target: Target, tmp_path: Path) -> None:
     control.serve(tmp_path / "c", target)
     assert (tmp_path / "c").stat().st_mode & 0o077 == 0
-    for line in ("off", "on", "cycle", "bios-blocks-sid on"):
+    for line in ("off", "on", "cycle", "reset", "bios-blocks-sid on"):
         assert control.ask(tmp_path / "c", line) == "ok"
     assert target.drive.bios_blocks_sid
     assert control.ask(tmp_path / "c", "peek 0 16") == "00" * 16
