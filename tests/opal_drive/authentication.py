@@ -1,7 +1,7 @@
 """PINs: proof of an authority, wrong tries counted, Block SID.
 
 Follows Core 2.01, section 5.3.4.1.1 (authentication, Tries and TryLimit; from memory) and the Block SID Authentication
-feature set 1.00, section 4 (from memory).
+feature set 1.01, section 4.2.2.
 """
 
 from __future__ import annotations

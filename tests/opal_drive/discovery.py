@@ -17,6 +17,7 @@ COM_ID = 0x1000
 TPER, LOCKING, GEOMETRY, DATA_STORE, OPAL_2 = 0x0001, 0x0002, 0x0003, 0x0202, 0x0203
 PYRITE_1, PYRITE_2, BLOCK_SID, DATA_REMOVAL = 0x0302, 0x0303, 0x0402, 0x0404
 _SYNC, _STREAMING = 0x01, 0x10
+_OPAL_MINOR = 2  # Opal SSC 2.02
 _CRYPTO_ERASE, _OVERWRITE = 0x04, 0x01  # data removal mechanisms
 
 
@@ -28,29 +29,33 @@ def discovery(state: State, *, sid_blocked: bool, cleared_by_reset: bool) -> byt
         cleared_by_reset: Whether a hardware reset would end it.
     """
     model = state.model
-    features = [_feature(TPER, bytes([_SYNC | _STREAMING])), _feature(LOCKING, bytes([_locking_flags(state)]))]
+    features = [
+        _feature(TPER, bytes([_SYNC | _STREAMING])),
+        _feature(LOCKING, bytes([_locking_flags(state)]), version=3),
+    ]
     if model.encrypts:
         features.append(_geometry(state))
         features.append(_feature(DATA_STORE, struct.pack(">2xHII", 1, DATA_STORE_BYTES, 1)))
         counts = struct.pack(">HHBHHBB", COM_ID, 1, 0, model.admins, model.users, 0, 0)
-        features.append(_feature(OPAL_2, counts, 16))
+        features.append(_feature(OPAL_2, counts, 16, 2, _OPAL_MINOR))
     else:
         code, version = (PYRITE_2, 2) if model.ssc == "pyrite" else (PYRITE_1, 1)
         features.append(_feature(code, struct.pack(">HH5xBB", COM_ID, 1, 0, 0), 16, version))
-        if model.ssc == "pyrite":
-            features.append(_feature(DATA_REMOVAL, bytes([0, 0, _OVERWRITE]), 32))
+    if model.ssc != "pyrite1":
+        mechanisms = _CRYPTO_ERASE if model.encrypts else _OVERWRITE
+        features.append(_feature(DATA_REMOVAL, bytes([0, state.removing << 1, mechanisms]), 32, 2))
     blocked = bytes([state.owned | sid_blocked << 1, cleared_by_reset])
-    features.append(_feature(BLOCK_SID, blocked))
+    features.append(_feature(BLOCK_SID, blocked, version=2))
     body = b"".join(features)
     return struct.pack(">II40x", 44 + len(body), 1) + body
 
 
-def _feature(code: int, body: bytes, length: int = 12, version: int = 1) -> bytes:
-    return struct.pack(">HBB", code, version << 4, length) + body.ljust(length, b"\0")
+def _feature(code: int, body: bytes, length: int = 12, version: int = 1, minor: int = 0) -> bytes:
+    return struct.pack(">HBB", code, version << 4 | minor, length) + body.ljust(length, b"\0")
 
 
 def _locking_flags(state: State) -> int:
-    """Return the byte of Core 3.3.6.5; bit 6 is of Opal SSC 2.02, 3.1.1.3 (from memory)."""
+    """Return byte 4 of the Locking feature (Opal SSC, 3.1.1.3); bit 6: no MBR shadowing."""
     model = state.model
     flags = 0x01 | state.active << 1 | ranges.any_locked(state) << 2 | model.encrypts << 3
     if not model.has_shadow_mbr:

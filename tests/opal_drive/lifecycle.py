@@ -42,10 +42,15 @@ class Lifecycle:
         return Status.SUCCESS
 
     def revert_admin(self) -> Status:
-        """Revert the Admin SP and with it the Locking SP: the drive is as it left the factory, except for its data."""
-        self._erase(keep_global=False)
+        """Revert the Admin SP and with it the Locking SP.
+
+        Data goes when the Locking SP was active, and stays when it was not (Opal SSC 5.1.2.2).
+        """
+        if self._state.active:
+            self._erase(keep_global=False)
         self._state.locking.changes.clear()
         self._state.admin.changes.clear()
+        self._state.removing = False
         self._state.commit()
         return Status.SUCCESS
 
@@ -66,17 +71,20 @@ class Lifecycle:
             self._erase(keep_global=keep_global)
             state.locking.changes.clear()
             state.admin.changes.pop(uids.LOCKING_SP, None)
+            state.removing = False
             state.commit()
         return Status.SUCCESS
 
     def _erase(self, *, keep_global: bool) -> None:
         """Destroy the user's data and the byte tables, in steps between which power can be lost."""
         model = self._state.model
+        self._state.removing = True
         if model.encrypts:
             self._state.replace_keys(range(1 if keep_global else 0, model.ranges + 1))
             self._state.commit()
             self._power.step("revert: media keys replaced")
         elif model.ssc == "pyrite" and not keep_global:  # Pyrite 2.00 removes data by overwriting, 1.00 leaves it
+            self._state.commit()
             self._media.zero(0, model.blocks // 2)
             self._power.step("revert: half of the data overwritten")
             self._media.zero(0, model.blocks)

@@ -148,6 +148,7 @@ class State:
             self.identity = _identity(document)
         self.keys: list[bytes] = []  # by range; the global one first
         self.table_key = b""  # of the MBR and DataStore tables
+        self.removing = False  # a revert began to remove data and has not finished
         self.admin = Provider(tables.admin_sp(model, self.identity.msid, self.identity.psid))
         self.locking = Provider(tables.locking_sp(model))
         if document is None:
@@ -191,6 +192,7 @@ class State:
             "psid": self.identity.psid.decode(),
             "keys": [key.hex() for key in self.keys],
             "table_key": self.table_key.hex(),
+            "removing": self.removing,
             "admin": _pack(self.admin.changes),
             "locking": _pack(self.locking.changes),
         }
@@ -201,6 +203,7 @@ class State:
         try:
             self.keys = [bytes.fromhex(key) for key in document["keys"]]
             self.table_key = bytes.fromhex(document["table_key"])
+            self.removing = bool(document["removing"])
             self.admin.changes = _unpack(document["admin"])
             self.locking.changes = _unpack(document["locking"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:

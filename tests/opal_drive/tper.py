@@ -1,7 +1,7 @@
 """The TPer: Security Send and Security Receive, ComID management, the session manager.
 
 Follows Core 2.01, sections 3.3 (interface communications) and 5.2 (session manager), SIIS 1.07, section 3 (protocols
-over NVMe; from memory) and the Block SID Authentication feature set 1.00, section 4.1. One ComID, one session at a
+over NVMe; from memory) and the Block SID Authentication feature set 1.01, section 4.2. One ComID, one session at a
 time, no transactions, no timeouts: a session ends by its host, by a reset, or when the last connection goes
 (`Drive.host_left`).
 """
@@ -68,8 +68,8 @@ class Tper:
 
     @property
     def sid_blocked(self) -> bool:
-        """Whether SID may not authenticate: Block SID was sent and SID still has the PIN that anybody can read."""
-        return self._sid_blocked and not self._state.owned
+        """Whether SID may not authenticate."""
+        return self._sid_blocked
 
     def send(self, protocol: int, com_id: int, payload: bytes) -> None:
         """Take a Security Send (IF-SEND).
@@ -85,7 +85,7 @@ class Tper:
         elif protocol == 0x02 and com_id == TPER_RESET_COM_ID:
             self._programmatic_reset()
         elif protocol == 0x02 and com_id == BLOCK_SID_COM_ID:
-            self.block_sid(cleared_by_reset=bool(payload[:1] and payload[0] & 1))
+            self._take_block_sid(payload)
         else:
             raise InvalidSecurityCommand(f"protocol {protocol}, ComID 0x{com_id:04x}")
 
@@ -112,18 +112,14 @@ class Tper:
         return answer[:length].ljust(length, b"\0")
 
     def block_sid(self, *, cleared_by_reset: bool = False) -> None:
-        """Refuse SID until the next power cycle.
+        """Refuse SID until the next power cycle or revert, where SID still has the PIN that anybody can read.
 
         Args:
             cleared_by_reset: Or until the next hardware reset (Clear Events, bit 0).
-
-        Raises:
-            InvalidSecurityCommand: SID has a PIN of its own; there is nothing to protect.
         """
-        if self._state.owned:
-            raise InvalidSecurityCommand("Block SID of an owned drive")
-        self._sid_blocked = True
-        self._cleared_by_reset = cleared_by_reset
+        if not self._state.owned:
+            self._sid_blocked = True
+            self._cleared_by_reset = cleared_by_reset
 
     def hardware_reset(self) -> None:
         """Abort the session, and end Block SID where its sender wanted a reset to; nothing locks on it here."""
@@ -145,6 +141,12 @@ class Tper:
             return
         self.abort_session()
         self._com_id_answer = struct.pack(">HHIHHI", COM_ID, 0, STACK_RESET, 0, 4, 0)
+
+    def _take_block_sid(self, payload: bytes) -> None:
+        """Take Block SID; refused while one is in force, and when it asks for a freeze, which this drive cannot do."""
+        if not payload or self._sid_blocked or payload[1:2] > b"\0":
+            raise InvalidSecurityCommand("Block SID: already blocked, empty, or to freeze the Locking SP")
+        self.block_sid(cleared_by_reset=bool(payload[0] & 1))
 
     def _programmatic_reset(self) -> None:
         """TPER_RESET (Opal SSC 2.01, 3.2.3): locks what it is to lock, where the owner enabled it."""
@@ -205,6 +207,8 @@ class Tper:
         self._note(call, status)
         if session.ended:
             self._session = None
+            if session.provider is self._state.admin:  # a revert of the Admin SP is always a Clear Event
+                self._sid_blocked = self._cleared_by_reset = False
         return result_payload(result, status)
 
     # Session manager (Core 5.2)

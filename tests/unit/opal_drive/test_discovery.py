@@ -12,7 +12,7 @@ from tests.opal_drive.faults import Fault
 
 from .conftest import Bench, own
 
-TPER, LOCKING, GEOMETRY, DATA_STORE, OPAL_2, BLOCK_SID = 1, 2, 3, 0x202, 0x203, 0x402
+TPER, LOCKING, GEOMETRY, DATA_STORE, OPAL_2, BLOCK_SID, DATA_REMOVAL = 1, 2, 3, 0x202, 0x203, 0x402, 0x404
 
 
 def test_header_and_descriptors(bench: Bench) -> None:
@@ -24,11 +24,12 @@ def test_header_and_descriptors(bench: Bench) -> None:
     codes, at = [], 48
     while at < length + 4:
         code, version, size = struct.unpack_from(">HBB", data, at)
-        assert (version, size % 4) == (0x10, 0)
-        codes.append(code)
+        assert size % 4 == 0
+        codes.append((code, version))
         at += 4 + size
     assert at == length + 4
-    assert codes == [TPER, LOCKING, GEOMETRY, DATA_STORE, OPAL_2, BLOCK_SID]
+    versions = [(TPER, 0x10), (LOCKING, 0x30), (GEOMETRY, 0x10), (DATA_STORE, 0x10), (OPAL_2, 0x22)]
+    assert codes == [*versions, (DATA_REMOVAL, 0x20), (BLOCK_SID, 0x20)]
 
 
 def test_a_new_drive(bench: Bench) -> None:
@@ -39,6 +40,7 @@ def test_a_new_drive(bench: Bench) -> None:
     assert features[DATA_STORE] == struct.pack(">2xHII", 1, 10 << 20, 1)
     assert features[OPAL_2] == struct.pack(">HHBHHBB5x", 0x1000, 1, 0, 4, 9, 0, 0)
     assert features[BLOCK_SID] == bytes(12)
+    assert features[DATA_REMOVAL] == bytes([0, 0, 4]) + bytes(29)
 
 
 def test_an_owned_drive_says_so_and_when_it_is_locked(bench: Bench) -> None:

@@ -27,7 +27,6 @@ def test_block_sid_keeps_owners_out_until_the_bios_lets_it(make_bench: Make) -> 
     assert error.value.status is Status.NOT_AUTHORIZED
     bench.drive.power_cycle()
     assert not bench.host.accepts(uids.ADMIN_SP, uids.SID, bench.msid)
-    bench.host.revert(uids.PSID, bench.psid)
     bench.drive.bios_blocks_sid = False
     bench.drive.power_cycle()
     own(bench)
@@ -56,15 +55,36 @@ def test_block_sid_ends_with_the_reset_that_its_sender_named(bench: Bench) -> No
     bench.drive.tper.block_sid(cleared_by_reset=False)
     bench.drive.tper.hardware_reset()
     assert not bench.host.accepts(uids.ADMIN_SP, uids.SID, bench.msid)
+    bench.drive.power_cycle()
     bench.drive.tper.block_sid(cleared_by_reset=True)
     bench.drive.tper.hardware_reset()
     assert bench.host.accepts(uids.ADMIN_SP, uids.SID, bench.msid)
 
 
-def test_block_sid_of_an_owned_drive_is_refused(bench: Bench) -> None:
+def test_block_sid_of_an_owned_drive_has_no_effect(bench: Bench) -> None:
     own(bench)
+    bench.host.block_sid()
+    assert bench.host.discovery()[0x402][0] == 1
+    assert bench.host.accepts(uids.ADMIN_SP, uids.SID, b"sid")
+
+
+def test_block_sid_ends_with_a_revert(make_bench: Make) -> None:
+    bench = make_bench(Fault.BLOCK_SID)
+    bench.host.revert(uids.PSID, bench.psid)
+    own(bench)
+
+
+def test_block_sid_is_refused_while_it_is_in_force(bench: Bench) -> None:
+    bench.host.block_sid()
     with pytest.raises(InvalidSecurityCommand):
         bench.host.block_sid()
+
+
+def test_a_drive_that_cannot_freeze_refuses_to(bench: Bench) -> None:
+    for payload in (b"", b"\0\1"):
+        with pytest.raises(InvalidSecurityCommand):
+            bench.drive.tper.send(2, 5, payload)
+    assert not bench.drive.tper.sid_blocked
 
 
 def test_lockout_outlives_power_and_ends_with_the_psid(make_bench: Make) -> None:

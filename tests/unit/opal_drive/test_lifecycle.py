@@ -216,6 +216,15 @@ def test_revert_gives_back_a_new_drive(owned: Bench, authority: bytes) -> None:
     own(owned)
 
 
+@pytest.mark.parametrize("authority", [uids.SID, uids.PSID])
+def test_revert_of_a_drive_that_was_never_activated_leaves_its_data(bench: Bench, authority: bytes) -> None:
+    bench.drive.write(INSIDE, BLOCKS)
+    bench.host.set_sid_pin(bench.msid, b"sid")
+    bench.host.revert(authority, bench.psid if authority == uids.PSID else b"sid")
+    assert not bench.drive.state.owned
+    assert bench.drive.read(INSIDE, 8) == BLOCKS
+
+
 def test_psid_does_nothing_but_revert(owned: Bench) -> None:
     with owned.host.start(uids.ADMIN_SP, uids.PSID, owned.psid) as session:
         for uid, method in ((uids.LOCKING_SP, uids.ACTIVATE), (uids.LOCKING_SP, uids.REVERT)):

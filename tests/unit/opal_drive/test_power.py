@@ -155,6 +155,7 @@ def test_no_cut_leaves_a_free_drive_that_still_holds_data(tmp_path: Path) -> Non
         store = MemoryStore()
         bench = Owner(Drive(store, media, made))
         bench.host.set_sid_pin(bench.host.msid(), b"sid")
+        bench.host.activate(b"sid")
         bench.drive.write(0, NEW)
         bench.drive.power.cut_after_next(1 + cut)  # after StartSession
         with pytest.raises(PowerCut):
@@ -162,6 +163,8 @@ def test_no_cut_leaves_a_free_drive_that_still_holds_data(tmp_path: Path) -> Non
         after = Drive(store, media, made)
         assert after.read(0, 8) != NEW
         assert after.state.owned is (cut < 3)
+        interrupted = OpalHost(InProcess(after)).discovery()[0x404][1]
+        assert interrupted == (2 if cut < 3 else 0)
     media.close()
 
 
@@ -171,6 +174,7 @@ def test_pyrite_2_overwrites_before_it_lets_go(tmp_path: Path) -> None:
     store = MemoryStore()
     owner = Owner(Drive(store, media, made))
     owner.host.set_sid_pin(owner.host.msid(), b"sid")
+    owner.host.activate(b"sid")
     for block in (0, made.blocks - 8):
         owner.drive.write(block, NEW)
     owner.drive.power.cut_after_next(2)
