@@ -1,7 +1,7 @@
 """Who may do what: authorities, access control elements, and the columns that they open.
 
-Follows Core 2.01, sections 5.3.4.3 (access control) and 5.1.3.3 (BooleanExpr), and Opal SSC 2.01, tables 21 and 30
-(from memory) for which ACE guards which method.
+Follows Core 2.01, sections 5.3.4.3 (access control) and 5.1.3.3 (BooleanExpr), and Opal SSC, sections 4.2.1.5 and
+4.3.1.6 for which ACE guards which method. The Core sections are from memory.
 """
 
 from __future__ import annotations

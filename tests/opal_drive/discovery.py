@@ -1,6 +1,6 @@
 """Level 0 Discovery: what the drive says of itself before any session.
 
-Follows Core 2.01, section 3.3.6; Opal SSC 2.01, section 3.1.1; Pyrite SSC 2.00, section 3.1.1 (from memory); Block SID
+Follows Core 2.01, section 3.3.6; Opal SSC, section 3.1.1; Pyrite SSC 2.00, section 3.1.1 (from memory); Block SID
 Authentication feature set 1.00, section 3 (from memory).
 """
 
@@ -67,7 +67,7 @@ def _locking_flags(state: State) -> int:
 
 
 def _geometry(state: State) -> bytes:
-    """Return the Geometry Reporting feature (Opal SSC 2.01, 3.1.1.4)."""
+    """Return the Geometry Reporting feature (Opal SSC, 3.1.1.4)."""
     model = state.model
     size, granularity, lowest = model.block_bytes, model.alignment_blocks, 0
     if model.bogus_geometry:

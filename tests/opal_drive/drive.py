@@ -1,6 +1,6 @@
 """The drive: state, media and TPer under one power supply, and what reads and writes find.
 
-Locked ranges refuse reads and writes (Core 2.01, 5.7.3). MBR shadowing follows Core 5.7.2.5 and Opal SSC 2.01, 4.3.5.3
+Locked ranges refuse reads and writes (Core 2.01, 5.7.3). MBR shadowing follows Core 5.7.2.5 and Opal SSC, 4.3.5.3
 (from memory): while it is on and not done, reads within the MBR table's extent return the table, writes there are
 refused, and so is what lies across its end.
 """

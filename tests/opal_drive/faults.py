@@ -10,10 +10,10 @@ import enum
 from collections.abc import Collection
 from dataclasses import dataclass
 
-MAX_PIN_BYTES = 32  # Opal SSC 2.01, 4.2.1.8: PIN is a byte string of 32 bytes at most
-TRY_LIMIT = 5  # what this drive allows; the specification leaves it to the vendor
-MBR_BYTES = 128 << 20  # Opal SSC 2.01, 4.3.5.4: at least 128 MB
-DATA_STORE_BYTES = 10 << 20  # Opal SSC 2.01, 4.3.8: at least 10 MB
+MAX_PIN_BYTES = 32  # C_PIN's PIN has type password, 32 bytes at most (Core 5.3.2.12, from memory)
+TRY_LIMIT = 5  # for SID and the label; Opal SSC 4.2.1.8 leaves SID's to the vendor, and gives other PINs none
+MBR_BYTES = 128 << 20  # Opal SSC, 4.3.5.4: at least 128 MB
+DATA_STORE_BYTES = 10 << 20  # Opal SSC, 4.3.8: at least 10 MB
 
 
 class Fault(enum.Enum):
@@ -50,6 +50,7 @@ class Model:
     has_psid: bool
     has_shadow_mbr: bool
     blocks_sid: bool  # the BIOS sends Block SID at every power-on
+    try_limit: int  # of every PIN but SID's and the label's; 0: none
     keeps_tries: bool  # C_PIN Persistence: wrong PINs are counted over a power cycle
 
     @property
@@ -88,5 +89,6 @@ def model(faults: Collection[Fault], size_bytes: int) -> Model:
         has_psid=Fault.NO_PSID not in faults,
         has_shadow_mbr=Fault.NO_SHADOW_MBR not in faults,
         blocks_sid=Fault.BLOCK_SID in faults,
+        try_limit=TRY_LIMIT if Fault.LOCKOUT in faults else 0,
         keeps_tries=Fault.LOCKOUT in faults,
     )

@@ -1,6 +1,6 @@
 """Activate, Revert, RevertSP and GenKey: what makes an SP, and what destroys data.
 
-Follows Opal SSC 2.01, sections 5.1.1 (Activate), 5.1.2 (Revert), 5.1.3 (RevertSP), Core 2.01, section 5.3.3.16
+Follows Opal SSC, sections 5.1.1 (Activate), 5.1.2 (Revert), 5.1.3 (RevertSP), Core 2.01, section 5.3.3.16
 (GenKey; from memory), and the PSID feature set 1.00. Activate and GenKey are atomic here. Reverts are not, as on real
 drives: data goes first, then the byte tables, then the PINs, so that a cut can leave a drive that is empty and still
 owned, never one that is free to take and still holds data.

@@ -1,6 +1,6 @@
 """The methods of a session: Get, Set, Next, GetACL, GenKey, Random, Authenticate, Activate, Revert, RevertSP.
 
-Follows Core 2.01, section 5.3.3 (base template) and 5.7 (Locking template), and Opal SSC 2.01, sections 4.2.1 and 5.1.
+Follows Core 2.01, section 5.3.3 (base template) and 5.7 (Locking template), and Opal SSC, sections 4.2.1 and 5.1.
 Every method is atomic unless `lifecycle` says otherwise: it changes nothing when it is refused.
 """
 
@@ -21,7 +21,7 @@ from .power import Power
 from .state import Provider, State
 from .tables import POWER_CYCLE, PROGRAMMATIC, Ace, Columns, Lock, Mbr
 
-MAX_RANDOM_BYTES = 32  # Opal SSC 2.01, 4.2.8.1: at least 32
+MAX_RANDOM_BYTES = 32  # Opal SSC, 4.2.9.1: at least 32 (from memory)
 MAX_READ_BYTES = 0xF000  # a byte table's piece that fits a response
 _CELL_START_ROW, _CELL_END_ROW, _CELL_START_COLUMN, _CELL_END_COLUMN = 1, 2, 3, 4  # cell_block (Core 5.1.3.2)
 _WHERE, _VALUES = 0, 1  # parameters of Set; Next has Where and Count at the same places

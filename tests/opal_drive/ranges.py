@@ -1,6 +1,6 @@
 """Locking ranges: which range a block belongs to, whether it is locked, and which ranges may be set.
 
-Follows Core 2.01, section 5.7.2.2 (Locking) and 5.7.3 (interaction of ranges with reads and writes), and Opal SSC 2.01,
+Follows Core 2.01, section 5.7.2.2 (Locking) and 5.7.3 (interaction of ranges with reads and writes), and Opal SSC,
 section 4.3.5.2.1 (where a range may start and end).
 """
 

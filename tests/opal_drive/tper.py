@@ -149,7 +149,7 @@ class Tper:
         self.block_sid(cleared_by_reset=bool(payload[0] & 1))
 
     def _programmatic_reset(self) -> None:
-        """TPER_RESET (Opal SSC 2.01, 3.2.3): locks what it is to lock, where the owner enabled it."""
+        """TPER_RESET (Opal SSC, 3.2.3): locks what it is to lock, where the owner enabled it."""
         if not self._state.admin.get(uids.TPER_INFO, PROGRAMMATIC_RESET_ENABLE):
             raise InvalidSecurityCommand("TPER_RESET is not enabled")
         self.abort_session()

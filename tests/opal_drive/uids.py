@@ -1,4 +1,4 @@
-"""UIDs of objects and methods (Core 2.01, tables 239 to 243 (from memory); Opal SSC 2.01, sections 4.2 and 4.3)."""
+"""UIDs of objects and methods (Core 2.01, tables 239 to 243 (from memory); Opal SSC, sections 4.2 and 4.3)."""
 
 from __future__ import annotations
 

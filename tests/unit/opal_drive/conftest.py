@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,6 +66,20 @@ def owned(bench: Bench) -> Bench:
     """A drive that is owned, activated, and has range 1 (blocks 2048 to 6143) and User1 for it, unlocked."""
     own(bench)
     return bench
+
+
+def stored(image: Path) -> bytes:
+    """Return what an image holds, without its holes."""
+    with image.open("rb") as stream:
+        end, at, found = stream.seek(0, os.SEEK_END), 0, bytearray()
+        while at < end:
+            try:
+                start = os.lseek(stream.fileno(), at, os.SEEK_DATA)
+            except OSError:  # nothing but a hole is left
+                break
+            at = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
+            found += os.pread(stream.fileno(), at - start, start)
+    return bytes(found)
 
 
 def own(bench: Bench) -> None:

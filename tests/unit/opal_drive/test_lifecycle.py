@@ -11,7 +11,7 @@ from tests.opal_drive.packets import Status
 from tests.opal_drive.tables import LIFE_CYCLE, Ace, Auth, Lock, Mbr, Pin, any_of
 from tests.opal_drive.tper import InvalidSecurityCommand
 
-from .conftest import ADMIN1, Bench, own
+from .conftest import ADMIN1, Bench, own, stored
 
 INSIDE, OUTSIDE = 2048, 0  # blocks in range 1, and in the global one
 SECRET = b"carried across the gap, not to be read by others" * 100
@@ -253,14 +253,21 @@ def test_revert_ends_the_session(owned: Bench) -> None:
 def test_wrong_pins_are_counted_and_lock_out(owned: Bench) -> None:
     for tried in range(1, 6):
         with pytest.raises(MethodError) as error:
-            owned.host.start(uids.LOCKING_SP, USER1, b"wrong")
+            owned.host.start(uids.ADMIN_SP, uids.SID, b"wrong")
         assert refused(error) is Status.NOT_AUTHORIZED
-        with owned.host.start(uids.LOCKING_SP, ADMIN1, b"admin") as session:
-            assert session.get(uids.c_pin(USER1), 5, 6) == {5: 5, 6: tried}
+        assert owned.drive.state.admin.get(uids.C_PIN_SID, Pin.TRIES) == tried
     with pytest.raises(MethodError) as error:
-        owned.host.start(uids.LOCKING_SP, USER1, b"user")
+        owned.host.start(uids.ADMIN_SP, uids.SID, b"sid")
     assert refused(error) is Status.AUTHORITY_LOCKED_OUT
     owned.drive.power_cycle()
+    assert owned.host.accepts(uids.ADMIN_SP, uids.SID, b"sid")
+
+
+def test_pins_of_the_locking_sp_have_no_limit(owned: Bench) -> None:
+    for _ in range(20):
+        assert not owned.host.accepts(uids.LOCKING_SP, USER1, b"wrong")
+    with owned.host.start(uids.LOCKING_SP, ADMIN1, b"admin") as session:
+        assert session.get(uids.c_pin(USER1), 5, 6) == {5: 0, 6: 20}
     assert owned.host.accepts(uids.LOCKING_SP, USER1, b"user")
 
 
@@ -341,7 +348,7 @@ def test_the_data_store(owned: Bench) -> None:
                 session.get_bytes(uids.DATA_STORE_TABLE, start, length)
     with owned.host.start(uids.LOCKING_SP, USER1, b"user") as session, pytest.raises(MethodError):
         session.get_bytes(uids.DATA_STORE_TABLE, 0, 1)
-    assert b"escrow" not in owned.image.read_bytes()[-(10 << 20) :]
+    assert b"escrow" not in stored(owned.image)
     owned.host.revert(uids.SID, b"sid")
     own(owned)
     with owned.host.start(uids.LOCKING_SP, ADMIN1, b"admin") as session:
