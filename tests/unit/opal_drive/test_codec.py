@@ -81,7 +81,7 @@ def test_encode_refuses_what_no_atom_holds() -> None:
         encode(2**64)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_make_no_sense_raise_codec_errors_alone(stream: bytes) -> None:
     for read in (decode, unpack, read_result):

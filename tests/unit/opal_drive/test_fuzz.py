@@ -39,7 +39,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     bench.drive.close()
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_call_has_a_status(shared: Bench, data: st.DataObject) -> None:
     in_locking_sp = data.draw(st.booleans())
@@ -60,7 +60,7 @@ def test_every_call_has_a_status(shared: Bench, data: st.DataObject) -> None:
     assert (kept.admin.changes, kept.locking.changes) == _running_changes(shared)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(_PARAMETERS, st.sampled_from([uids.START_SESSION, uids.PROPERTIES, uids.CLOSE_SESSION]))
 def test_the_session_manager_answers_everything(shared: Bench, parameters: list[Value], method: bytes) -> None:
     call = MethodCall(uids.SESSION_MANAGER, method, parameters).pack()
@@ -69,7 +69,7 @@ def test_the_session_manager_answers_everything(shared: Bench, parameters: list[
     shared.host.stack_reset()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(min_size=1, max_size=60))
 def test_noise_in_a_session_is_answered_and_the_session_goes_on(shared: Bench, noise: bytes) -> None:
     session = shared.host.start(uids.LOCKING_SP)
