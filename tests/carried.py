@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from bundler.bundle.read import FolderSource
+from bundler.media.kit import FOLDER
 from bundler.media.start import start_partition
 from custody.trust.verify import read_trust, verify_statement
 
@@ -25,6 +26,9 @@ def lay_down(bundle: Path, fingerprint: str, folder: Path) -> tuple[Path, str]:
     (folder / "start").write_bytes(partition.script)
     (folder / "bootstrap").mkdir()
     (folder / "bootstrap" / partition.sums_name).write_bytes(partition.sums)
+    (folder / FOLDER).mkdir()
+    for name, data in partition.kit.items():
+        (folder / FOLDER / name).write_bytes(data)
     for name, entry in partition.debs.items():
         shutil.copyfile(bundle / "sealed" / entry.path, folder / "bootstrap" / name)
     return folder, partition.script_digest

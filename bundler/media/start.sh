@@ -80,7 +80,7 @@ if [ "$mode" = check ]; then
     WORK=$(mktemp -d)
 else
     [ "$(id -u)" = 0 ] || die 20 'expected root' "run: su -, then $usage"
-    [ -d "$here/bootstrap" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
+    [ -f "$here/bootstrap/SHA256SUMS" ] || [ -f "$here/bootstrap/SHA384SUMS" ] || die 20 "$here: expected the mounted airgap-start partition" "$usage"
     case $self in
         "$here"/*) die 20 'running from the medium itself' 'copy start to a folder of root'\''s first' ;;
     esac
@@ -181,6 +181,7 @@ CHECK
     mount -t ext4 -o ro,nosuid,nodev,noexec "/dev/mapper/$MAPPER" "$WORK/medium"
 }
 
+kit=$here/audit # beside start, for whoever audits the folder that --stage makes
 if [ "$mode" != check ]; then
     exec 9>/run/airgap-start.lock
     flock -n 9 || die 46 'another start runs on this host' 'wait for it to end'
@@ -259,6 +260,7 @@ if [ "$mode" = stage ]; then
     mkdir -p "$stage.part"
     cp -R sealed carrier "$WORK/bootstrap" "$stage.part/"
     cp "$self" "$stage.part/start"
+    [ ! -d "$kit" ] || cp -R --no-preserve=all "$kit" "$stage.part/audit"
     grep '^sealed/data/models/' "$WORK/files" >"$WORK/models" || :
     (cd "$here" && xargs -r cp --parents --no-preserve=all -t "$stage.part" <"$WORK/models") ||
         die 43 "$stage.part: the models do not fit, or the medium cannot be read" 'name a folder with more room'

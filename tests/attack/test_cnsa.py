@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bundler.bundle.sign import sign_bundle
+from bundler.bundle.trustfolder import TrustFolder
 from custody.report import SilentReporter
 from custody.trust.envelope import Envelope
 from custody.trust.keys import PrivateKey
@@ -114,8 +115,6 @@ def test_refuses_a_bundle_with_the_other_digest(tmp_path: Path, modern: Path | N
 
 def test_a_root_of_the_old_profile_leads_to_cnsa(tmp_path: Path, modern: Path | None) -> None:
     """The site pinned a root of profile p384; its persons rotated to cnsa."""
-    from bundler.bundle.trustfolder import TrustFolder
-
     old = make(tmp_path / "old")
     more = [PrivateKey.generate(MLDSA_SCHEME) for _ in range(2)]
     persons = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PrivateKey
 
 from custody.errors import AirgapError
 from custody.trust import canonical, root, statement
@@ -16,6 +17,7 @@ from custody.trust.envelope import Envelope
 from custody.trust.keys import PrivateKey, PublicKey
 from custody.trust.leaves import split
 from custody.trust.policy import ORDER_TYPE, Order, parse_order
+from custody.trust.profile import PROFILES
 from custody.trust.revocations import PAYLOAD_TYPE as LIST_TYPE
 from custody.trust.revocations import Revocations
 from custody.trust.root import Person, Root
@@ -23,6 +25,7 @@ from custody.trust.statement import Entry, Identity, Predicate, StatementTarget
 
 #: The same keys in every run, so that a corpus stays worth something.
 ALICE, BOB = (PrivateKey(ec.derive_private_key(n, ec.SECP384R1())) for n in (2, 3))
+ALICE_PQ, BOB_PQ = (PrivateKey(MLDSA87PrivateKey.from_seed_bytes(bytes([n]) * 32)) for n in (2, 3))
 ROOT = Root(
     1,
     (
@@ -31,6 +34,15 @@ ROOT = Root(
     ),
     {"root": 2, "builder": 1, "approver": 1, "recovery": 1},
 )
+_CNSA = Root(
+    1,
+    (
+        Person("alice", ("builder", "root"), (ALICE.public, ALICE_PQ.public)),
+        Person("bob", ("approver", "root"), (BOB.public, BOB_PQ.public)),
+    ),
+    {"root": 2, "builder": 1, "approver": 1},
+    PROFILES["cnsa"],
+)
 _FIRST = Envelope(root.PAYLOAD_TYPE, ROOT.payload(), {}).signed_by(ALICE).signed_by(BOB).dump()
 _SECOND = Envelope(root.PAYLOAD_TYPE, Root(2, ROOT.persons, ROOT.thresholds).payload(), {}).dump()
 _PINNED = ROOT.fingerprint
@@ -38,18 +50,25 @@ _TRUST = believe(Carried({1: _FIRST}), _PINNED)
 _LIST = Revocations(1, {"0" * 64: "lost"}, {"1" * 64: "nonsense"})
 _ORDER = Order("stable", 2, 1, 1, "0" * 64, "2 answers nonsense")
 _ENTRY = Entry(path="data/files/a", mode="0644", size_bytes=1, sha256="0" * 64, leaf_root="0" * 64)
-_STATEMENT = statement.make(
-    Predicate(
-        bundle=Identity(
-            name="a", channel="stable", version=1, security_epoch=1, digest="sha256", lock_sha256="0" * 64,
-            lowest_revocation=0, lowest_verifier="0.1.0", source_date_epoch=1,
+_ENTRY_384 = Entry(
+    path="sbom/a", mode="0644", size_bytes=1, sha256="0" * 64, sha384="0" * 96, leaf_root="0" * 96
+)  # fmt: skip
+_STATEMENT, _STATEMENT_384 = (
+    statement.make(
+        Predicate(
+            bundle=Identity(
+                name="a", channel="stable", version=1, security_epoch=1, digest=entry.algorithm, lock_sha256="0" * 64,
+                lowest_revocation=0, lowest_verifier="0.1.0", source_date_epoch=1,
+            ),
+            target=StatementTarget(
+                distribution="debian", release="trixie", architecture="amd64", python="3.13", kernel="6.12", driver=None
+            ),
+            sbom=statement.documents((entry,)),
+            files=(entry,),
         ),
-        target=StatementTarget(
-            distribution="debian", release="trixie", architecture="amd64", python="3.13", kernel="6.12", driver=None
-        ),
-        files=(_ENTRY,),
-    ),
-    "0" * 64,
+        entry.leaf_root,
+    )
+    for entry in (_ENTRY, _ENTRY_384)
 )  # fmt: skip
 
 
@@ -101,13 +120,13 @@ def _leaves(data: bytes) -> None:
 TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     "canonical": (_canonical, (b'{"a":[1,"\\u0000",null,true,1.5]}',)),
     "envelope": (_envelope, (_FIRST, Envelope("t", b"x", {}).dump())),
-    "root": (_root, (ROOT.payload(),)),
+    "root": (_root, (ROOT.payload(), _CNSA.payload())),
     "next_root": (_next_root, (_FIRST, _SECOND)),
     "revocations": (_revocations, (_LIST.payload(),)),
     "list": (_list, (Envelope(LIST_TYPE, _LIST.payload(), {}).dump(),)),
-    "statement": (_statement, (_STATEMENT.dump(),)),
+    "statement": (_statement, (_STATEMENT.dump(), _STATEMENT_384.dump())),
     "order": (_order, (Envelope(ORDER_TYPE, _ORDER.payload(), {}).signed_by(ALICE).dump(),)),
-    "key": (_key, (ALICE.public.der,)),
+    "key": (_key, (ALICE.public.der, ALICE_PQ.public.der)),
     "leaves": (_leaves, (b"", bytes(64))),
 }
 

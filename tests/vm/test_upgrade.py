@@ -57,7 +57,7 @@ def put(walked: Walked, folder: Path) -> None:
 
 def refused(walked: Walked, command: str, code: int, reason: str) -> None:
     """The appliance says no, and stays what it is."""
-    looks = "readlink /opt/airgap/current; sha256sum /etc/airgap/site.yml; ls /opt/airgap/releases; nft list ruleset"
+    looks = "readlink /opt/airgap/current; sha256sum /etc/airgap/site.yml; ls /opt/airgap/releases; nft -s list ruleset"
     before = walked.machine.run(looks).text
     said = walked.machine.run(command, stdin=f"{walked.walk.fingerprint}\n".encode(), timeout_s=900, check=False)
     text = said.stdout.decode(errors="replace") + said.stderr.decode(errors="replace")
@@ -97,15 +97,16 @@ def test_a_revoked_bundle_is_refused_and_the_revocation_remembered(walked: Walke
     path.sign_bundle(walk)
     lists = "\n".join(str(file.relative_to(walk.bundle)) for file in (walk.bundle / "carrier").rglob("*.flat"))
     assert "revocations.flat" in lists
+    other = ("carrier", *(f"sealed/{name}" for name in ("SHA256SUMS", "facts.txt", "lock.json", "sbom")))
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        archive.add(walk.bundle / "carrier", "carrier")
-        for name in ("SHA256SUMS", "facts.txt", "lock.json", "sbom"):
-            archive.add(walk.bundle / "sealed" / name, f"sealed/{name}")
-    walked.machine.run(f"cp -al {_THERE} {_THERE}.three; rm -rf {_THERE}.three/carrier")
-    walked.machine.run(f"tar -x --no-same-owner --unlink-first -C {_THERE}.three", stdin=stream.getvalue())
-    refused(walked, carried.replace(f"{_THERE} ", f"{_THERE}.three "), 17, "revoked")
-    walked.machine.run(f"rm -rf {_THERE}.three")
+        for name in other:
+            archive.add(walk.bundle / name, name)
+    three = f"{_THERE}.three"
+    walked.machine.run(f"cp -al {_THERE} {three}; cd {three} && rm -rf {' '.join(other)}")
+    walked.machine.run(f"tar -x --no-same-owner -C {three}", stdin=stream.getvalue())
+    refused(walked, carried.replace(f"{_THERE} ", f"{three} "), 17, "revoked")
+    walked.machine.run(f"rm -rf {three}")
 
 
 @pytest.mark.nightly

@@ -21,7 +21,7 @@ from custody.errors import BundleMalformed, DigestMismatch, InputInvalid, SpaceS
 from custody.report import Reporter
 from custody.trust.leaves import LEAF_BYTES
 from custody.trust.profile import algorithm_of, hexdigest
-from custody.trust.verify import read_trust, verify_statement
+from custody.trust.verify import Source, read_trust, verify_statement
 
 #: A file that still differs after so many rounds has a disk or a memory below it that does not keep it.
 _ROUNDS = 3
@@ -55,12 +55,14 @@ class Cargo:
         algorithm: of the digests.
         statement: digest of the Statement's bytes.
         start: digest of the script that runs first.
+        source: the bundle, for its roots.
     """
 
     release: str
     algorithm: str
     statement: str
     start: str
+    source: Source
     pieces: tuple[Piece, ...]
 
     @property
@@ -107,7 +109,7 @@ def load_cargo(folder: Path, pinned: str, start_digest: str, reporter: Reporter)
         pieces.append(plain_piece(f"bundle/{file.relative_to(folder)}", file, algorithm))
     pieces.append(plain_piece("far.sh", FAR_SCRIPT, algorithm))
     offer = bundle.offer
-    return Cargo(offer.identity.id, bundle.statement.algorithm, offer.statement_digest, start_digest, tuple(pieces))
+    return Cargo(offer.identity.id, algorithm, offer.statement_digest, start_digest, source, tuple(pieces))
 
 
 def plain_piece(path: str, file: Path, algorithm: str) -> Piece:

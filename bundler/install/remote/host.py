@@ -13,11 +13,12 @@ from pathlib import Path
 from bundler.install.remote.carry import Cargo, carry, plain_piece
 from bundler.install.remote.inventory import InventoryHost
 from bundler.install.remote.link import LOST, Link
-from bundler.install.state import State, require_pin
+from bundler.install.state import State
 from bundler.manifest.strict import validate
 from custody.errors import AlreadyRunning, EnvironmentProblem, InstallFailed, OperatorMistake
 from custody.report import Reporter
 from custody.trust.profile import hexdigest
+from custody.trust.verify import read_trust
 
 _PAUSE_S = 2.0
 #: A host may be gone for so long while its network is set anew; the run on it goes on in any case.
@@ -69,7 +70,7 @@ def ask_facts(link: Link, order: Order) -> Facts:
 
     Raises:
         OperatorMistake: the login has not root's rights.
-        TrustRejected: the host believes another root.
+        TrustRejected: the host believes a root that does not lead to the carried one.
         AlreadyRunning: it is being installed with something else.
     """
     host = order.host
@@ -81,7 +82,7 @@ def ask_facts(link: Link, order: Order) -> Facts:
     if "state" in facts:
         there = Path("/var/lib/airgap/state.json")
         state = validate(json.loads(base64.b64decode(facts["state"])), State, there)
-    require_pin(state, order.fingerprint)
+    read_trust(order.cargo.source, order.fingerprint, state.kept)
     running = facts.get("running", "")
     if running not in ("", order.title):
         raise AlreadyRunning(f"something else is being installed: {running}", "wait for it to end")
