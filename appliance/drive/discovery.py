@@ -1,7 +1,8 @@
 """What a drive says of itself before anybody has proven anything: Level 0 Discovery.
 
-TCG Storage Core 2.01, section 3.3.6; Opal SSC 2.02, section 3.1.1; Block SID Authentication 1.01, section 4.1. Parses bytes,
-reaches no device. A feature that is cut off, or named twice, is an error; one that nobody here knows is passed over.
+TCG Storage Core 2.01, section 3.3.6; Opal SSC 2.02, section 3.1.1; Block SID Authentication 1.01, section 4.1. Parses
+bytes, reaches no device. A feature that is cut off, or named twice, is an error; one that nobody here knows is passed
+over.
 """
 
 from __future__ import annotations

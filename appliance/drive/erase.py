@@ -1,7 +1,7 @@
 """The end of a drive's secrets: revert it, or take it out of service and prove that the data are gone.
 
-A revert gives the drive new media keys (Opal SSC 2.02, section 5.1.2): what was written is noise at once. The proof is our
-own: blocks read raw before are read raw again, and none may be what it was. Cut off anywhere, the same call goes on.
+A revert gives the drive new media keys (Opal SSC 2.02, section 5.1.2): what was written is noise at once. The proof is
+our own: blocks read raw before are read raw again, and none may be what it was. Cut off, the same call goes on.
 """
 
 from __future__ import annotations

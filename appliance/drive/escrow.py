@@ -1,9 +1,9 @@
 """The second copy of a drive's secrets: encrypted to the site's escrow key, written before the drive hears of them.
 
-Secrets leave in the one form in which something leaves a site (`appliance.outgoing`): DSSE by the host's key inside CMS for
-the escrow key. The header's backup, too large for that, lies beside in CMS alone; its digest is among the secrets. openssl and the
-private key open both: docs/how-to/recover-a-drive.md. Each set of secrets has its number; an older one stays until a
-person removes it.
+Secrets leave in the one form in which something leaves a site (`appliance.outgoing`): DSSE by the host's key inside CMS
+for the escrow key. The header's backup, too large for that, lies beside in CMS alone; its digest is among the secrets.
+openssl and the private key open both: docs/how-to/recover-a-drive.md. Each set of secrets has its number; an older one
+stays until a person removes it.
 """
 
 from __future__ import annotations

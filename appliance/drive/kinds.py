@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from appliance.drive.discovery import CLASSES, OPAL_2, Discovery
 
+_ANOTHER = "storage.mode: luks, or another drive"
+_NOBODYS = "airgap drive revert, if it is nobody's any more"
+
 
 class Kind(StrEnum):
     """What a drive is to an appliance."""
@@ -34,29 +37,25 @@ class Judged:
 def judge(found: Discovery | None) -> Judged:
     """Say what a drive is; None is a disk that is no self-encrypting drive to this kernel."""
     if found is None or not found.classes:
-        return Judged(Kind.UNSUPPORTED, "no self-encrypting drive", "storage.mode: luks, or another drive")
+        return Judged(Kind.UNSUPPORTED, "no self-encrypting drive", _ANOTHER)
     if any(name.startswith("Pyrite") for name in found.classes):
-        return Judged(Kind.PYRITE, "locks and does not encrypt", "storage.mode: luks, or another drive")
+        return Judged(Kind.PYRITE, "locks and does not encrypt", _ANOTHER)
     if CLASSES[OPAL_2] not in found.classes or not found.supported:
-        return Judged(
-            Kind.UNSUPPORTED, f"{', '.join(found.classes)}, not Opal 2", "storage.mode: luks, or another drive"
-        )
+        return Judged(Kind.UNSUPPORTED, f"{', '.join(found.classes)}, not Opal 2", _ANOTHER)
     if not found.encrypts:
-        return Judged(Kind.UNSUPPORTED, "Opal 2 that does not encrypt", "storage.mode: luks, or another drive")
+        return Judged(Kind.UNSUPPORTED, "Opal 2 that does not encrypt", _ANOTHER)
     if found.removal_interrupted:
         return Judged(Kind.OWNED, "its erasure was cut off", "airgap drive revert or decommission, again")
     if found.activated:
         locked = ", locked" if found.locked else ""
         shadow = ", shadow MBR on" if found.shadowed else ""
-        return Judged(Kind.OWNED, f"owned{locked}{shadow}", "airgap drive revert, if it is nobody's any more")
+        return Judged(Kind.OWNED, f"owned{locked}{shadow}", _NOBODYS)
     # Blocked before set: the BIOS forbids what could be asked of SID at all.
     if found.sid_blocked:
         remedy = "switch 'Block SID' off in the BIOS for one start, then run this again"
         return Judged(Kind.SID_BLOCKED, "the BIOS blocked SID at power-on", remedy)
     if found.sid_is_set:
-        return Judged(
-            Kind.OWNED, "SID has a PIN, nothing is activated", "airgap drive revert, if it is nobody's any more"
-        )
+        return Judged(Kind.OWNED, "SID has a PIN, nothing is activated", _NOBODYS)
     if not found.sid_is_msid:
         return Judged(Kind.OWNED, "SID's first PIN is the maker's", "airgap drive revert with the PSID on the label")
     return Judged(Kind.FACTORY, "as it leaves the factory")

@@ -154,13 +154,14 @@ class Luks:
     def _run(self, words: Sequence[str], secrets: Mapping[str, str], *last: str, stdin: bytes = b"") -> None:
         """Run cryptsetup; each secret lies in a file that exists in memory alone, named by its option."""
         with ExitStack() as stack:
-            handles, options = [], []
+            handles: list[int] = []
+            options: list[str] = []
             for option, secret in secrets.items():
                 handles.append(os.memfd_create("airgap", os.MFD_CLOEXEC))
                 stack.callback(os.close, handles[-1])
                 os.write(handles[-1], secret.encode())
                 options += [option, f"/dev/fd/{handles[-1]}"]
-            line = ["cryptsetup", *words, "--batch-mode", *options, self.device, *last]
+            line = ["cryptsetup", *words, "--batch-mode", *options, str(self.device), *last]
             done = run(line, stdin=stdin, ok=(0, _NO_PERMISSION), timeout_s=_TIMEOUT_S, pass_fds=handles)
         if done.returncode == _NO_PERMISSION:
             hint = "type it again; escrow has the other copy"

@@ -1,7 +1,7 @@
 """Take a drive over: PINs, locking range, LUKS2 header, recovery key, escrow, proof.
 
-Order, and why: the secrets go into the escrow and into the pending file before the drive hears of them, so that a cut at
-any place leaves a drive that the escrow opens, and a second run goes on. While the pending file is there the volume
+Order, and why: the secrets go into the escrow and into the pending file before the drive hears of them, so that a cut
+at any place leaves a drive that the escrow opens, and a second run goes on. While the pending file is there the volume
 holds no data, so that formatting it again loses nothing.
 """
 
@@ -49,7 +49,8 @@ def choose_mode(drive: Drive, wanted: Wanted) -> Mode:
     takes = found.kind is Kind.FACTORY or (found.kind is Kind.OWNED and (wanted.owned_pin or drive.pending.what == OWN))
     if not takes:
         raise TargetRefused(
-            f"{drive.device} (serial {drive.serial}): expected an Opal 2 drive as it leaves the factory, found {found.why}",
+            f"{drive.device} (serial {drive.serial}): expected an Opal 2 drive as it leaves the factory, "
+            f"found {found.why}",
             found.remedy,
         )
     mode = wanted.mode or Mode.BOTH

@@ -1,8 +1,8 @@
 """New PINs, a new passphrase and a new recovery key for a drive that is ours; the data stay.
 
-Nothing old goes before the new one is proven: PINs change one after the other, each by one command of the drive, and a new
-key slot opens before the old one is destroyed. The key of the data itself stays: a header's backup and an old passphrase
-open the volume of an unlocked drive still, so old escrows are to be destroyed with what they hold.
+Nothing old goes before the new one is proven: PINs change one after the other, each by one command of the drive, and a
+new key slot opens before the old one is destroyed. The key of the data itself stays: with a backup of the old header an
+old passphrase opens the volume still, so old escrows are to be destroyed.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Sed:
         self.device = device
 
     def discover(self) -> Discovery | None:
-        """What the drive says of itself; None when it is no self-encrypting drive, or not behind a kernel that knows."""
+        """What the drive says of itself; None when it, or this kernel, knows nothing of TCG."""
         buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
         request = bytearray(struct.pack("=QQ", ctypes.addressof(buffer), _BUFFER_BYTES))
         try:
@@ -135,7 +135,8 @@ class Sed:
             raise AssertionError(f"ioctl {number}: {len(argument)} bytes, not {size}")
         handle = os.open(self.device, os.O_RDWR | os.O_CLOEXEC)
         try:
-            return fcntl.ioctl(handle, 1 << 30 | size << 16 | ord("p") << 8 | number, argument, True)
+            status: int = fcntl.ioctl(handle, 1 << 30 | size << 16 | ord("p") << 8 | number, argument, True)
+            return status
         finally:
             os.close(handle)
 
