@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.drive import disks, kinds, pins
+from appliance.drive import kinds, pins
 from appliance.drive.drive import Drive
 from appliance.drive.kinds import Kind
 from appliance.drive.pending import FOLDER
@@ -114,7 +114,7 @@ def decommission(
 def _look(drive: Drive, size_bytes: int, admin: str) -> dict[str, str]:
     """Digests of blocks by their place in bytes."""
     start = 0
-    if disks.probe(drive.device).get("TYPE") == "crypto_LUKS":
+    if drive.luks.exists:
         header = drive.luks.header()
         start = header.data_offset
         if header.locking_range is not None and admin:
@@ -149,7 +149,7 @@ def _revert_for_good(drive: Drive, sid: str, psid: str) -> None:
 
 def _erase_header(drive: Drive) -> None:
     drive.say("destroying the header")
-    if disks.probe(drive.device).get("TYPE") == "crypto_LUKS":
+    if drive.luks.exists:
         drive.luks.erase()
     run(["wipefs", "--all", "--quiet", drive.device])
     run(["blkdiscard", "--force", drive.device], ok=(0, 1), timeout_s=3600)

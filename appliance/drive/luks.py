@@ -129,6 +129,11 @@ class Luks:
             run(["cryptsetup", "luksHeaderBackup", "--header-backup-file", file, self.device])
             return file.read_bytes()
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a LUKS header at all, whoever made it."""
+        return run(["cryptsetup", "isLuks", self.device], ok=(0, 1)).returncode == 0
+
     def header(self) -> Header:
         """Read the header.
 

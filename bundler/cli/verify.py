@@ -19,9 +19,9 @@ from custody.report import ConsoleReporter, show_json
 if TYPE_CHECKING:
     from bundler.bundle.read import FolderSource
     from bundler.bundle.receipt import Receipt
-    from bundler.bundle.report import Report
     from bundler.bundle.upstream import Proof
     from bundler.install.admit import Terms
+    from custody.page import Page
     from custody.trust.verify import VerifiedBundle
 
 #: A fingerprint as words; hexadecimal in groups of four has 16 or 24 groups, but of digits.
@@ -152,17 +152,15 @@ def _show(verified: VerifiedBundle, found: Receipt, proofs: tuple[Proof, ...], *
     click.echo("verdict:   accepted")
 
 
-def _renderer(report: Path) -> Callable[[Report], bytes]:
+def _renderer(report: Path) -> Callable[[Page], bytes]:
     """What writes such a file; asked before the long part of the work.
 
     Raises:
         InputInvalid: another kind of file.
-        ProgramMissing: what a PDF needs is not installed.
     """
-    from bundler.bundle.report import html, pdf
+    from custody.page import html, pdf
 
     if report.suffix == ".pdf":
-        pdf.require()
         return pdf.render
     if report.suffix == ".html":
         return html.render

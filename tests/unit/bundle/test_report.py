@@ -11,12 +11,13 @@ import pytest
 
 from bundler.bundle.read import FolderSource
 from bundler.bundle.receipt import PAYLOAD_TYPE, accepted, refused
-from bundler.bundle.report import Report, html, make_report, pdf, size
+from bundler.bundle.report import make_report
 from bundler.bundle.sign import sign_bundle
 from bundler.bundle.write import seal
 from bundler.cli import main
 from bundler.manifest.lock import Lock, dump_lock
 from custody.errors import DigestMismatch
+from custody.page import Page, html, pdf, size
 from custody.report import SilentReporter
 from custody.trust.envelope import Envelope
 from custody.trust.keys import PrivateKey
@@ -57,7 +58,7 @@ def bundle(made: Made) -> VerifiedBundle:
 
 
 @pytest.fixture
-def report(bundle: VerifiedBundle) -> Report:
+def report(bundle: VerifiedBundle) -> Page:
     return make_report(bundle, accepted(bundle), as_host=False)
 
 
@@ -113,7 +114,7 @@ def test_models_that_were_not_read_are_said_to_be(bundle: VerifiedBundle) -> Non
     assert [row[0] for row in made.sections[-1].rows] == ["target", "models"]
 
 
-def test_a_page_shows_everything_and_runs_nothing(made: Made, report: Report) -> None:
+def test_a_page_shows_everything_and_runs_nothing(made: Made, report: Page) -> None:
     page = html.render(report).decode()
     groups = " ".join(made.fingerprint[i : i + 4] for i in range(0, 32, 4))
     for text in ("alice", "builder", "bob", "approver", "Accepted", groups, "words-1b", "Q8_0", "9 October 2025"):
@@ -125,20 +126,10 @@ def test_a_page_shows_everything_and_runs_nothing(made: Made, report: Report) ->
         assert outside not in page
 
 
-def test_a_pdf_is_one_and_the_same(report: Report) -> None:
-    pytest.importorskip("reportlab", reason="the extra `report` is not installed")
+def test_a_pdf_is_one_and_the_same(report: Page) -> None:
     first = pdf.render(report)
     assert first.startswith(b"%PDF-")
     assert pdf.render(report) == first
-
-
-def test_a_pdf_without_reportlab_is_refused_before_the_work(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert verify(made, tmp_path, "--report", str(tmp_path / "page.pdf")) == 41
-    assert "name a file that ends in .html" in capsys.readouterr().err
-    assert not (tmp_path / "r.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,12 @@
-"""The report as PDF, through reportlab, which only this needs (the extra `report`)."""
+"""PDF, through reportlab."""
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from typing import Any
 from xml.sax.saxutils import escape
 
-from bundler.bundle.report import Report, Section
-from custody.errors import ProgramMissing
+from custody.page import Page, Section
 
 _GREEN, _GREY = "#1a6b33", "#555555"
 #: Of A4, between margins of 18 mm.
@@ -17,21 +15,8 @@ _WIDTH_MM = 174.0
 _PADDING = 6
 
 
-def require() -> None:
-    """Refuse before the work begins, where a PDF cannot be made.
-
-    Raises:
-        ProgramMissing: reportlab is not installed.
-    """
-    if importlib.util.find_spec("reportlab") is None:
-        raise ProgramMissing(
-            "reportlab: not installed; a PDF needs it",
-            "pip install 'airgap[report]', or name a file that ends in .html",
-        )
-
-
-def render(report: Report) -> bytes:
-    """The document; the same report gives the same bytes."""
+def render(page: Page) -> bytes:
+    """The document; the same page gives the same bytes."""
     from reportlab.lib.pagesizes import A4
     from reportlab.lib.styles import ParagraphStyle
     from reportlab.lib.units import mm
@@ -71,29 +56,23 @@ def render(report: Report) -> bytes:
         return Table(head + body, colWidths=[width * mm for width in widths], style=lines, repeatRows=len(head))
 
     box = Table(
-        [[[cell("Accepted", "verdict"), cell(report.summary, "text")]]],
+        [[[cell(page.verdict, "verdict"), cell(page.summary, "text")]]],
         colWidths=[_WIDTH_MM * mm],
         style=[("BOX", (0, 0), (-1, -1), 1.2, _GREEN), ("LINEBEFORE", (0, 0), (0, -1), 8, _GREEN, "butt"),
                ("LEFTPADDING", (0, 0), (-1, -1), 16), ("BOTTOMPADDING", (0, 0), (-1, -1), 9)],
     )  # fmt: skip
-    story: list[Any] = [cell(report.title, "title"), Spacer(1, 8), box]
-    for section in report.sections:
+    story: list[Any] = [cell(page.title, "title"), Spacer(1, 8), box]
+    for section in page.sections:
         story.append(KeepTogether([cell(section.title, "part"), table(section)]))
-    story += [Spacer(1, 16), cell(_FOOT, "foot")]
+    story += [Spacer(1, 16), cell(page.foot, "foot")]
     out = io.BytesIO()
     document = SimpleDocTemplate(
         out, pagesize=A4, topMargin=18 * mm, bottomMargin=18 * mm,
         leftMargin=18 * mm - _PADDING, rightMargin=18 * mm - _PADDING,
-        title=f"Verification of {report.title}", author="airgap", invariant=1,
+        title=page.name, author="airgap", invariant=1,
     )  # fmt: skip
     document.build(story)
     return out.getvalue()
-
-
-_FOOT = (
-    "A page proves nothing by itself: it is what one machine found. The signed receipt of the same verification, or the"
-    " auditor's kit, does. Compare the root's fingerprint with the paper that came another way."
-)
 
 
 def _widths(section: Section) -> list[float]:

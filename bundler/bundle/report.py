@@ -6,11 +6,11 @@ claims to hold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bundler.bundle.read import MODELS, read_lock
 from bundler.bundle.receipt import Receipt
+from custody.page import Page, Section, groups, size
 from custody.trust.verify import VerifiedBundle
 
 #: Folder below `sealed/` → what people call it.
@@ -22,38 +22,13 @@ _KINDS = {
     "data/files/": "files of the site",
     "": "lists and digests of all these",
 }
+_FOOT = (
+    "A page proves nothing by itself: it is what one machine found. The signed receipt of the same verification, or the"
+    " auditor's kit, does. Compare the root's fingerprint with the paper that came another way."
+)
 
 
-@dataclass(frozen=True)
-class Section:
-    """A titled table.
-
-    Attributes:
-        head: titles of the columns; empty for a list of facts, whose first column names them.
-        rows: text cells, as many as the widest has.
-        digits: the last column holds hexadecimal digits.
-    """
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    digits: bool = False
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that stands on the page.
-
-    Attributes:
-        summary: the verdict in one or two sentences.
-    """
-
-    title: str
-    summary: str
-    sections: tuple[Section, ...]
-
-
-def make_report(bundle: VerifiedBundle, receipt: Receipt, *, as_host: bool) -> Report:
+def make_report(bundle: VerifiedBundle, receipt: Receipt, *, as_host: bool) -> Page:
     """Gather the report.
 
     Args:
@@ -90,26 +65,15 @@ def make_report(bundle: VerifiedBundle, receipt: Receipt, *, as_host: bool) -> R
         Section("What was not judged", (), tuple(_not_judged(bundle, receipt, as_host=as_host))),
     )
     unread = f" The bytes of {receipt.unread} models were left to the installer." if receipt.unread else ""
-    return Report(
+    return Page(
+        name=f"Verification of {identity.id}",
         title=identity.id,
+        verdict="Accepted",
+        foot=_FOOT,
         summary=f"All {len(entries)} files, {total}, are what the persons below signed, byte for byte; none is missing"
         f" and none was added.{unread}",
         sections=tuple(section for section in sections if section.rows),
     )
-
-
-def size(size_bytes: int) -> str:
-    """A size as people say it, in powers of a thousand."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes} bytes"
-
-
-def groups(digest: str) -> str:
-    """Hexadecimal digits in groups of four, eight of them a line."""
-    lines = (digest[i : i + 32] for i in range(0, len(digest), 32))
-    return "\n".join(" ".join(line[i : i + 4] for i in range(0, len(line), 4)) for line in lines)
 
 
 def _kinds(bundle: VerifiedBundle) -> list[tuple[str, str, str]]:
