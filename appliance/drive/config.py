@@ -14,7 +14,12 @@ CONFIG = Path("/etc/airgap/storage.json")
 
 
 class StorageConfig(BaseModel):
-    """The file, field by field; `engine_url` answers 200 once the engine serves."""
+    """The file, field by field.
+
+    Attributes:
+        engine_url: answers 200 once the engine serves.
+        escrow_key: public key of whoever keeps the second copy of the drive's secrets, SPKI in base64; or empty.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -24,6 +29,7 @@ class StorageConfig(BaseModel):
     mount: str
     engine_unit: str
     engine_url: str
+    escrow_key: str = ""
 
     @property
     def volume(self) -> Volume:

@@ -37,6 +37,7 @@ class Discovery:
     """A drive's state as everybody may read it.
 
     Attributes:
+        com_id: where Opal 2 listens; 0 without it.
         classes: names of its security subsystem classes, in the drive's order.
         supported: it has a Locking SP.
         activated: the Locking SP is active: somebody owns the drive.
@@ -49,6 +50,7 @@ class Discovery:
         removal_interrupted: a revert was cut off; data are undefined until the next one.
     """
 
+    com_id: int
     classes: tuple[str, ...]
     supported: bool
     activated: bool
@@ -72,6 +74,7 @@ def parse(data: bytes) -> Discovery:
     opal = features.get(OPAL_2, b"")
     block_sid = features.get(BLOCK_SID)
     return Discovery(
+        com_id=int.from_bytes(opal[:2], "big"),
         classes=tuple(CLASSES[code] for code in features if code in CLASSES),
         supported=bool(locking & 0x01),
         activated=bool(locking & 0x02),

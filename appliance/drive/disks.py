@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.drive.luks import LABEL, Header, Luks
 from custody._run import run
-from custody.errors import IntegrityFailure, TargetRefused
-
-#: Cryptography that our own header may name; LUKS2 authenticates nothing, so a header is read before it is believed.
-CIPHER = "aes-xts-plain64"
-KDF = "argon2id"
-MAX_MEMORY_KIB = 256 * 1024
+from custody.errors import TargetRefused
 
 _COLUMNS = "NAME,PATH,TYPE,SERIAL,MODEL,SIZE,RO,MOUNTPOINTS"
 
@@ -44,8 +40,7 @@ def find(serial: str) -> Disk:
     Raises:
         TargetRefused: there is none, or more than one.
     """
-    listing = json.loads(run(["lsblk", "--json", "--bytes", "--output", _COLUMNS]).text)
-    disks = [_disk(entry) for entry in listing["blockdevices"] if entry["type"] == "disk"]
+    disks = listing()
     found = [disk for disk in disks if disk.serial == serial]
     if len(found) == 1:
         return found[0]
@@ -74,12 +69,17 @@ def _inside(entry: dict[str, Any], top: bool) -> list[tuple[str, str, tuple[str,
     return own + [found for child in entry.get("children") or () for found in _inside(child, top=False)]
 
 
-def judge(disk: Disk, label: str, mapper: str) -> bool:
-    """Say whether the disk is our volume (True) or blank (False).
+def listing() -> list[Disk]:
+    """Every whole disk, in lsblk's order."""
+    found = json.loads(run(["lsblk", "--json", "--bytes", "--output", _COLUMNS]).text)
+    return [_disk(entry) for entry in found["blockdevices"] if entry["type"] == "disk"]
+
+
+def refuse_used(disk: Disk, mapper: str) -> None:
+    """Refuse a disk that something other than the opened volume uses, or that cannot be written.
 
     Raises:
-        TargetRefused: it is neither, or something else uses it.
-        IntegrityFailure: it carries our label, and a header that we do not write.
+        TargetRefused: mounted, partitioned, part of something else, or write-protected.
     """
     ours = f"/dev/mapper/{mapper}"
     used = [(path, mounted) for path, _kind, mounted in disk.inside if path != ours]
@@ -90,15 +90,24 @@ def judge(disk: Disk, label: str, mapper: str) -> bool:
         raise _refused(disk, f"partitions or volumes {', '.join(path for path, _ in used)}", f"lsblk {disk.path}")
     if disk.read_only:
         raise _refused(disk, "a write-protected disk", f"blockdev --getro {disk.path}")
+
+
+def judge(disk: Disk, mapper: str) -> Header | None:
+    """Say whether the disk is our volume, and what its header is; None is a blank one.
+
+    Raises:
+        TargetRefused: it is neither, or something else uses it.
+        IntegrityFailure: it carries our label, and a header that we do not write.
+    """
+    refuse_used(disk, mapper)
     found = probe(disk.path)
     if not found:
-        return False
-    if found.get("TYPE") != "crypto_LUKS" or found.get("VERSION") != "2" or found.get("LABEL") != label:
+        return None
+    if found.get("TYPE") != "crypto_LUKS" or found.get("VERSION") != "2" or found.get("LABEL") != LABEL:
         told = ", ".join(f"{key} {found[key]}" for key in ("TYPE", "VERSION", "LABEL", "PTTYPE") if key in found)
         hint = f"look at it with: blkid --probe {disk.path}; if nothing on it is needed: wipefs --all {disk.path}"
         raise _refused(disk, f"content ({told or 'of several kinds'})", hint)
-    _check_header(disk)
-    return True
+    return Luks(disk.path).header()
 
 
 def probe(device: Path) -> dict[str, str]:
@@ -107,25 +116,6 @@ def probe(device: Path) -> dict[str, str]:
     if done.returncode == 8:  # more than one signature
         return {"TYPE": "ambiguous"}
     return dict(line.split("=", 1) for line in done.text.splitlines() if "=" in line)
-
-
-def _check_header(disk: Disk) -> None:
-    header = json.loads(run(["cryptsetup", "luksDump", "--dump-json-metadata", disk.path]).text)
-    segments = list(header["segments"].values())
-    slots = list(header["keyslots"].values())
-    good = (
-        len(segments) == 1
-        and (segments[0]["type"], segments[0].get("encryption")) == ("crypt", CIPHER)
-        and not header["config"].get("requirements")
-        and all(slot["type"] == "luks2" and slot["area"].get("encryption") == CIPHER for slot in slots)
-        and all(slot["kdf"]["type"] == KDF and slot["kdf"]["memory"] <= MAX_MEMORY_KIB for slot in slots)
-    )
-    if not good:
-        raise IntegrityFailure(
-            f"{disk}: expected a LUKS2 header with one {CIPHER} segment and {KDF} keys, found another: "
-            "it was altered, or made by something else",
-            f"cryptsetup luksDump {disk.path}",
-        )
 
 
 def _refused(disk: Disk, found: str, hint: str) -> TargetRefused:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.drive.disks import Disk
 from appliance.drive.escrow import Escrow
 from appliance.drive.luks import Luks
 from appliance.drive.pending import Pending
 from appliance.drive.sed import Sed
-from custody.errors import DriveFailed, SecretRefused
+from custody.errors import DriveFailed, InputInvalid, SecretRefused
 from custody.report import Reporter
 
 
@@ -26,9 +27,28 @@ class Drive:
     mapper: str
     sed: Sed
     luks: Luks
-    escrow: Escrow
+    escrow: Escrow | None
     pending: Pending
     reporter: Reporter
+
+    @staticmethod
+    def on(disk: Disk, mapper: str, escrow: Escrow | None, reporter: Reporter) -> Drive:
+        """The real one behind a disk."""
+        return Drive(
+            disk.serial, disk.model, mapper, Sed(disk.path), Luks(disk.path), escrow, Pending(disk.serial), reporter
+        )
+
+    @property
+    def kept(self) -> Escrow:
+        """Where the second copy of the secrets goes.
+
+        Raises:
+            InputInvalid: the site has named no escrow key.
+        """
+        if self.escrow is None:
+            hint = "storage.escrow_key in the site file, then airgap install"
+            raise InputInvalid(f"{self.device}: expected an escrow key, found none", hint)
+        return self.escrow
 
     @property
     def device(self) -> Path:

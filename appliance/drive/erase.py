@@ -142,7 +142,7 @@ def _revert_for_good(drive: Drive, sid: str, psid: str) -> None:
         try:
             drive.sed.take_ownership(pin)
         except SecretRefused:
-            drive.sed.set_sid(pin, pin)
+            drive.sed.check_sid(pin)
         drive.sed.activate(pin)
     revert(drive, sid=sid, psid=psid)
 

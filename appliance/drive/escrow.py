@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from appliance import outgoing
+from appliance import hostkey, outgoing
 from custody.atomic import write_whole
-from custody.errors import InputInvalid, SecretRefused
+from custody.errors import AirgapError, InputInvalid, SecretRefused
 from custody.secret import read_secret
 from custody.trust.envelope import Envelope
 from custody.trust.keys import PrivateKey, PublicKey
@@ -65,6 +65,21 @@ class Escrow:
     recipient: PublicKey
     folder: Path = FOLDER
 
+    @staticmethod
+    def to(public_key: str) -> Escrow | None:
+        """The escrow of a host for this key (SPKI, base64); None without one.
+
+        Raises:
+            InputInvalid: it is no key.
+        """
+        if not public_key:
+            return None
+        try:
+            recipient = PublicKey(base64.b64decode(public_key, validate=True))
+        except (ValueError, AirgapError) as error:
+            raise InputInvalid("escrow key: expected SPKI in base64, found something else", "NAME.pub") from error
+        return Escrow(hostkey.load_or_make(), recipient)
+
     def plan(self, secrets: Secrets, number: int) -> Path:
         """Write a copy before the drive hears of the secrets; returns the file, `SERIAL-NUMBER-planned.cms`."""
         return self._write(secrets, f"{secrets.serial}-{number:04}-planned.cms", number)
@@ -79,7 +94,8 @@ class Escrow:
         write_whole(self.folder / f"{name}.header.cms", outgoing.encrypt(header, self.recipient), mode=0o600)
         digest = hashlib.sha256(header).hexdigest()
         file = self._write(replace(secrets, header_sha256=digest), f"{name}.cms", number)
-        (self.folder / f"{name}-planned.cms").unlink(missing_ok=True)
+        for planned in self.folder.glob(f"{secrets.serial}-*-planned.cms"):
+            planned.unlink()
         return file
 
     def _write(self, secrets: Secrets, name: str, number: int) -> Path:

@@ -40,9 +40,10 @@ def choose_mode(drive: Drive, wanted: Wanted) -> Mode:
         TargetRefused: the drive is not what the site asks for, or nobody here may take it over. A drive that could
             encrypt and is blocked or owned is never quietly used without that.
     """
-    if wanted.mode is Mode.LUKS:
+    discovered = drive.sed.discover()
+    found = kinds.judge(discovered)
+    if wanted.mode is Mode.LUKS and not (discovered and discovered.locked):
         return Mode.LUKS
-    found = kinds.judge(drive.sed.discover())
     if wanted.mode is None and found.kind in (Kind.UNSUPPORTED, Kind.PYRITE):
         drive.reporter.note(f"{drive.device}: {found.why}; dm-crypt alone encrypts")
         return Mode.LUKS
@@ -83,7 +84,7 @@ def finish(drive: Drive, change: Change) -> None:
         if not any(drive.luks.takes(secret, slot) for slot in slots if slot in drive.luks.header().slots):
             raise SecretRefused(f"{drive.device}: expected the new keys to open the volume, found that they do not", "")
     drive.say("completing the escrow")
-    file = drive.escrow.complete(change.new, change.number, drive.luks.backup())
+    file = drive.kept.complete(change.new, change.number, drive.luks.backup())
     drive.say("ending the change")
     drive.pending.end()
     drive.reporter.note(f"escrow: {file}; carry it off, with {file.with_suffix('.header.cms').name}")
@@ -92,7 +93,7 @@ def finish(drive: Drive, change: Change) -> None:
 def begin(drive: Drive, change: Change, passphrase: str) -> Change:
     """Write down twice what the drive will hear: for the site, and for a second run."""
     drive.say("writing the escrow")
-    drive.escrow.plan(change.new, change.number)
+    drive.kept.plan(change.new, change.number)
     drive.say("noting the change")
     drive.pending.write(change, passphrase)
     return change
@@ -103,12 +104,12 @@ def _begin(drive: Drive, wanted: Wanted, passphrase: str) -> Change:
         drive.say("checking the PIN of its owner")
         pin = wanted.owned_pin.encode()
         drive.sed.check_admin(pin)
-        drive.sed.set_sid(pin, pin)
+        drive.sed.check_sid(pin)
     old = Secrets(drive.serial, drive.model, wanted.owned_pin, wanted.owned_pin) if wanted.owned_pin else None
     new = Secrets(
         drive.serial, drive.model, pins.new_pin(), pins.new_pin(), wanted.psid, passphrase, pins.new_recovery_key()
     )
-    return begin(drive, Change(OWN, drive.escrow.next_number(drive.serial), old, new), passphrase)
+    return begin(drive, Change(OWN, drive.kept.next_number(drive.serial), old, new), passphrase)
 
 
 def _give_pins(drive: Drive, change: Change) -> None:
@@ -120,7 +121,7 @@ def _give_pins(drive: Drive, change: Change) -> None:
         try:
             drive.sed.take_ownership(sid.encode())
         except SecretRefused:
-            drive.sed.set_sid(sid.encode(), sid.encode())  # it was ours already, or it is somebody else's
+            drive.sed.check_sid(sid.encode())  # it was ours already, or it is somebody else's
         drive.say("activating")
         drive.sed.activate(sid.encode())
         known: tuple[str, ...] = (sid,)

@@ -53,11 +53,11 @@ def _begin(drive: Drive, mode: Mode, old: Secrets, passphrase: str, new_passphra
         raise SecretRefused(f"{drive.device}: the passphrase does not open it", "type the one in force")
     if mode is not Mode.LUKS:
         drive.sed.check_admin(old.admin.encode())
-        drive.sed.set_sid(old.sid.encode(), old.sid.encode())
+        drive.sed.check_sid(old.sid.encode())
     new = replace(
         old, sid=pins.new_pin(), admin=pins.new_pin(), passphrase=new_passphrase, recovery_key=pins.new_recovery_key()
     )
-    number = drive.escrow.next_number(drive.serial)
+    number = drive.kept.next_number(drive.serial)
     return begin(drive, Change(ROTATE, number, replace(old, passphrase=passphrase), new), passphrase)
 
 

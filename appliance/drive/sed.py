@@ -1,7 +1,7 @@
 """One self-encrypting drive, through the ioctls of the Linux kernel (include/uapi/linux/sed-opal.h, 6.12).
 
-One method, one command of the drive; the kernel speaks TCG Opal. PINs travel in a buffer of this process and nowhere
-else. Decides nothing: who may be asked what, and when, is `own`, `rotate` and `erase`.
+One method, one command of the drive; the kernel speaks TCG Opal, and `tcg` does for SID. PINs travel in a buffer of
+this process and nowhere else. Decides nothing: who may be asked what, and when, is `own`, `rotate` and `erase`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
-from appliance.drive import discovery
+from appliance.drive import discovery, tcg
 from appliance.drive.discovery import Discovery
 from custody.errors import DriveFailed, SecretRefused, TargetRefused
 
@@ -23,15 +24,22 @@ MAX_PIN_BYTES = 32
 _MAX_KEY_BYTES = 256  # OPAL_KEY_MAX
 _MAX_RANGES = 9  # OPAL_MAX_LRS
 _ADMIN1 = 0  # enum opal_user
-_BUFFER_BYTES = 4096
+_BUFFER_BYTES = 2048
 _PAGE_BYTES = 4096
+_PROTOCOL, _DISCOVERY_COM_ID = 1, 1
 
 #: ioctl numbers of 'p', and the sizes of what they take.
 _LOCK_UNLOCK, _TAKE_OWNERSHIP, _ACTIVATE_LSP, _SET_PW, _REVERT_TPR = (
     (221, 280), (222, 264), (223, 280), (224, 544), (226, 264),
 )  # fmt: skip
-_PSID_REVERT_TPR, _GET_LR_STATUS, _DISCOVERY, _SET_SID_PW = (232, 264), (237, 304), (239, 16), (241, 544)
+_PSID_REVERT_TPR, _GET_LR_STATUS, _DISCOVERY = (232, 264), (237, 304), (239, 16)
 _READ_WRITE = 0x02  # OPAL_RW
+
+#: NVMe admin passthrough (include/uapi/linux/nvme_ioctl.h) and the two commands.
+_NVME_ADMIN, _SECURITY_SEND, _SECURITY_RECEIVE = 0xC0484E41, 0x81, 0x82
+_NVME_TIMEOUT_MS = 60_000
+#: Statuses of a controller that has no such command, or not this protocol (NVMe 2.0, figure 97).
+_NVME_UNKNOWN = (0x01, 0x02)
 
 #: Status codes of methods (TCG Storage Core 2.01, table 166) that say "not with this PIN".
 _NOT_AUTHORIZED, _LOCKED_OUT = 0x01, 0x12
@@ -49,24 +57,33 @@ class Sed:
         self.device = device
 
     def discover(self) -> Discovery | None:
-        """What the drive says of itself; None when it, or this kernel, knows nothing of TCG."""
-        buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
-        request = bytearray(struct.pack("=QQ", ctypes.addressof(buffer), _BUFFER_BYTES))
+        """What the drive says of itself; None when it is no TCG drive.
+
+        An NVMe drive is asked itself: while it reconnects, the kernel says that it never heard of Opal.
+        """
         try:
-            self._ioctl(_DISCOVERY, request)
+            if self.device.name.startswith("nvme"):
+                return discovery.parse(self.receive(_PROTOCOL, _DISCOVERY_COM_ID, _BUFFER_BYTES))
+            buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
+            self._ioctl(_DISCOVERY, bytearray(struct.pack("=QQ", ctypes.addressof(buffer), _BUFFER_BYTES)))
+            return discovery.parse(buffer.raw)
         except OSError as error:
             if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL):
                 return None
             raise self._failed("discovery", error) from error
-        return discovery.parse(buffer.raw)
 
     def take_ownership(self, pin: bytes) -> None:
         """Give SID its first PIN; refused unless SID still has the one that everybody can read."""
         self._call("taking ownership", _TAKE_OWNERSHIP, _key(pin))
 
+    def check_sid(self, pin: bytes) -> None:
+        """Refuse a PIN that is not SID's; changes nothing."""
+        self._as_sid("opening a session as SID", lambda com_id: tcg.check_sid(self, com_id, pin))
+
     def set_sid(self, old: bytes, new: bytes) -> None:
-        """Change SID's PIN; the same one twice is how to ask whether it is right."""
-        self._call("changing SID's PIN", _SET_SID_PW, _session(old) + _session(new))
+        """Change SID's PIN."""
+        _key(new)
+        self._as_sid("changing SID's PIN", lambda com_id: tcg.set_sid(self, com_id, old, new))
 
     def activate(self, sid: bytes) -> None:
         """Activate the Locking SP: Admin1 gets SID's PIN. Without effect when it is active."""
@@ -114,28 +131,70 @@ class Sed:
             finally:
                 os.close(handle)
 
+    def send(self, protocol: int, com_id: int, data: bytes) -> None:
+        """Security Send, of whole blocks; NVMe alone."""
+        self._security(_SECURITY_SEND, protocol, com_id, bytearray(data))
+
+    def receive(self, protocol: int, com_id: int, length_bytes: int) -> bytes:
+        """Security Receive; NVMe alone."""
+        data = bytearray(length_bytes)
+        self._security(_SECURITY_RECEIVE, protocol, com_id, data)
+        return bytes(data)
+
+    def _as_sid(self, what: str, action: Callable[[int], None]) -> None:
+        found = self.discover()
+        if found is None:
+            raise DriveFailed(f"{self.device}, {what}: expected a TCG drive, found none", "airgap drive list")
+        try:
+            action(found.com_id)
+        except tcg.Refused as error:
+            raise self._refused(what, error.status) from None
+
     def _call(self, what: str, command: tuple[int, int], argument: bytes) -> None:
         try:
             status = self._ioctl(command, bytearray(argument))
         except OSError as error:
             raise self._failed(what, error) from error
+        if status:
+            raise self._refused(what, status)
+
+    def _refused(self, what: str, status: int) -> SecretRefused | DriveFailed:
         if status in (_NOT_AUTHORIZED, _LOCKED_OUT):
             hint = "compare it with the escrow; a drive takes few wrong PINs before it wants a power cycle"
             found = "the drive does not take it" if status == _NOT_AUTHORIZED else "no try is left until power goes"
-            raise SecretRefused(f"{self.device}, {what}: expected the right PIN, found that {found}", hint)
+            return SecretRefused(f"{self.device}, {what}: expected the right PIN, found that {found}", hint)
+        return DriveFailed(
+            f"{self.device}, {what}: the drive answered with status {status:#04x}",
+            "dmesg | tail; then power the drive off and on and run the same command again",
+        )
+
+    def _security(self, opcode: int, protocol: int, com_id: int, data: bytearray) -> None:
+        """One Security command, `struct nvme_passthru_cmd`."""
+        if not self.device.name.startswith("nvme"):
+            raise TargetRefused(
+                f"{self.device}: expected an NVMe drive, found another", "PINs of SID change there alone"
+            )
+        buffer = (ctypes.c_char * len(data)).from_buffer(data)
+        request = bytearray(struct.pack(
+            "=BB2xI8xQQII6III", opcode, 0, 0, 0, ctypes.addressof(buffer), 0, len(data),
+            protocol << 24 | com_id << 8, len(data), 0, 0, 0, 0, _NVME_TIMEOUT_MS, 0,
+        ))  # fmt: skip
+        status = self._device_ioctl(_NVME_ADMIN, request)
         if status:
-            raise DriveFailed(
-                f"{self.device}, {what}: the drive answered with status {status:#04x}",
-                "dmesg | tail; then power the drive off and on and run the same command again",
+            raise OSError(
+                errno.EOPNOTSUPP if status & 0x7FF in _NVME_UNKNOWN else errno.EIO, f"NVMe status {status:#06x}"
             )
 
     def _ioctl(self, command: tuple[int, int], argument: bytearray) -> int:
         number, size = command
         if len(argument) != size:
             raise AssertionError(f"ioctl {number}: {len(argument)} bytes, not {size}")
+        return self._device_ioctl(1 << 30 | size << 16 | ord("p") << 8 | number, argument)
+
+    def _device_ioctl(self, number: int, argument: bytearray) -> int:
         handle = os.open(self.device, os.O_RDWR | os.O_CLOEXEC)
         try:
-            status: int = fcntl.ioctl(handle, 1 << 30 | size << 16 | ord("p") << 8 | number, argument, True)
+            status: int = fcntl.ioctl(handle, number, argument, True)
             return status
         finally:
             os.close(handle)

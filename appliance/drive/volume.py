@@ -1,7 +1,7 @@
 """The data volume: LUKS2 on a whole disk, ext4 inside, opened by a passphrase and mounted by systemd.
 
-The passphrase goes to cryptsetup through standard input. Formats a blank disk and nothing else; opens only a header
-that `disks.judge` accepts. Nothing here is pulled in at boot: a locked volume delays and fails nothing.
+Formats a blank disk and nothing else; opens only a header that `disks.judge` accepts. Nothing here is pulled in at
+boot: a locked volume delays and fails nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.drive import disks
+from appliance.drive import disks, own
+from appliance.drive.drive import Drive
+from appliance.drive.escrow import Escrow
+from appliance.drive.luks import LABEL, Luks, Mode
+from appliance.drive.own import Wanted
+from appliance.drive.pending import OWN
 from appliance.files import Folder, place
 from custody._run import run
-from custody.errors import ProgramFailed, SecretRefused, TargetRefused
-
-LABEL = "airgap-data"
-
-#: cryptsetup's exit status for "no permission", which is what a wrong passphrase is.
-_WRONG_PASSPHRASE = 2
+from custody.errors import InputInvalid, ProgramFailed, TargetRefused
+from custody.report import Reporter, SilentReporter
 
 
 @dataclass(frozen=True)
@@ -54,28 +55,53 @@ class Volume:
         return False
 
 
-def prepare(volume: Volume, passphrase: str, folders: Sequence[Folder], *, dry_run: bool = False) -> list[str]:
+def prepare(
+    volume: Volume,
+    passphrase: str,
+    folders: Sequence[Folder],
+    *,
+    wanted: Wanted = Wanted(),  # noqa: B008 - frozen
+    escrow: Escrow | None = None,
+    reporter: Reporter = SilentReporter(),  # noqa: B008 - has no state
+    dry_run: bool = False,
+) -> list[str]:
     """Make sure that the volume exists, is open, is mounted and has its folders.
+
+    Args:
+        wanted: who shall encrypt, of a volume that is made now.
+        escrow: where the second copy of its secrets goes; a drive that encrypts is not taken over without one.
 
     Returns:
         What was, or would be, done, one line each; empty when nothing.
 
     Raises:
-        TargetRefused: see `disks`. Nothing was changed.
-        SecretRefused: the volume exists and has another passphrase.
+        TargetRefused: see `disks` and `own`. Nothing was changed.
+        SecretRefused: the volume exists and has another passphrase, or an owned drive another PIN.
+        InputInvalid: no escrow key for a drive that encrypts.
     """
     disk = disks.find(volume.serial)
     if volume.is_open and str(volume.device) not in {path for path, _kind, _mounted in disk.inside}:
         raise TargetRefused(f"{volume.device}: expected it on {disk}, found it on another disk", "lsblk")
     done = []
-    if not disks.judge(disk, LABEL, volume.mapper):
-        done.append(f"{disk}: formatted")
+    drive = Drive.on(disk, volume.mapper, escrow, reporter)
+    header = disks.judge(disk, volume.mapper)
+    if header is None or drive.pending.what == OWN:
+        mode = own.choose_mode(drive, wanted)
+        if mode is not Mode.LUKS and escrow is None:
+            hint = "storage.escrow_key in the site file: the public key of whoever keeps the second copy"
+            raise InputInvalid(f"{disk}: expected an escrow key for a drive that encrypts, found none", hint)
+        done.append(f"{disk}: formatted, {mode}")
         if not dry_run:
-            _format(disk, passphrase)
+            if volume.is_open:  # somebody killed what took the drive over
+                drive.luks.close(volume.mapper)
+            _make(drive, mode, wanted, passphrase)
+    elif wanted.mode not in (None, header.mode):
+        hint = "say so in the site file, or airgap drive decommission, then install again"
+        raise TargetRefused(f"{disk}: expected a volume of mode {wanted.mode}, found {header.mode}", hint)
     if not volume.is_open:
         done.append(f"{volume.device}: opened")
         if not dry_run:
-            _open(disk, volume, passphrase)
+            Luks(disk.path).open(passphrase, volume.mapper)
     if not dry_run and not disks.probe(volume.device):
         run(["mkfs.ext4", "-q", "-L", LABEL, "-m", "0", volume.device], timeout_s=3600)
         done.append(f"{volume.device}: ext4 made")
@@ -101,11 +127,11 @@ def unlock(volume: Volume, passphrase: str, *, dry_run: bool = False) -> list[st
     done = []
     if not volume.is_open:
         disk = disks.find(volume.serial)
-        if not disks.judge(disk, LABEL, volume.mapper):
+        if disks.judge(disk, volume.mapper) is None:
             raise TargetRefused(f"{disk}: expected this host's data volume, found a blank disk", "airgap install")
         done.append(f"{disk}: opened as {volume.device}")
         if not dry_run:
-            _open(disk, volume, passphrase)
+            Luks(disk.path).open(passphrase, volume.mapper)
     if not volume.is_mounted:
         done.append(f"{volume.mount}: mounted")
         if not dry_run:
@@ -128,22 +154,17 @@ def lock(volume: Volume, *, dry_run: bool = False) -> list[str]:
     return done
 
 
+def _make(drive: Drive, mode: Mode, wanted: Wanted, passphrase: str) -> None:
+    """Write the header; without an escrow, dm-crypt and one passphrase are all there is."""
+    if drive.escrow is None:
+        drive.luks.format(mode, passphrase)
+    else:
+        own.own(drive, mode, wanted, passphrase)
+
+
 def mount(volume: Volume) -> None:
     """Mount the opened volume through its unit."""
     run(["systemctl", "daemon-reload"])
     run(["systemctl", "start", volume.mount_unit], timeout_s=600)
     if not volume.is_mounted:
         raise ProgramFailed(f"{volume.mount}: expected {volume.device}, found another mount", "findmnt")
-
-
-def _format(disk: disks.Disk, passphrase: str) -> None:
-    arguments = ["--type", "luks2", "--cipher", disks.CIPHER, "--key-size", "512", "--pbkdf", disks.KDF]
-    arguments += ["--pbkdf-memory", str(disks.MAX_MEMORY_KIB), "--label", LABEL, "--batch-mode", "--key-file", "-"]
-    run(["cryptsetup", "luksFormat", *arguments, disk.path], stdin=passphrase.encode(), timeout_s=300)
-
-
-def _open(disk: disks.Disk, volume: Volume, passphrase: str) -> None:
-    arguments = ["open", "--type", "luks2", "--key-file", "-", str(disk.path), volume.mapper]
-    done = run(["cryptsetup", *arguments], stdin=passphrase.encode(), ok=(0, _WRONG_PASSPHRASE), timeout_s=300)
-    if done.returncode == _WRONG_PASSPHRASE:
-        raise SecretRefused(f"{disk}: the passphrase does not open it", "type it again; escrow has the other copy")

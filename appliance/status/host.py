@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance import gpu, hostkey, release
-from appliance.drive import config, disks
-from appliance.drive.volume import LABEL
+from appliance.drive import config, disks, luks
+from appliance.drive.pending import Pending
 from appliance.status.line import Line, line
 from custody._run import run
 
@@ -44,9 +44,11 @@ def look_at_drives() -> Iterator[Line]:
     """The data disk: found by its serial, its header ours, open or not, how full."""
     topic, settings = "drives", config.load()
     volume, disk = settings.volume, disks.find(settings.serial)
-    ours = disks.judge(disk, LABEL, settings.mapper)
-    header = f"LUKS2, {disks.CIPHER}, {disks.KDF}" if ours else "blank, no volume on it"
+    ours = disks.judge(disk, settings.mapper)
+    header = f"LUKS2, {ours.mode}, {luks.KDF}" if ours else "blank, no volume on it"
     yield line(topic, f"disk {disk.serial}", f"{disk.path}, {disk.size_bytes / 1e9:.1f} GB, {header}", bad=not ours)
+    if begun := Pending(disk.serial).what:
+        yield line(topic, "secrets", f"their change ({begun}) was cut off: run the same command again", bad=True)
     if not volume.is_open:
         yield line(topic, "volume", "locked: airgap unlock", warning=True)
     elif not volume.is_mounted:

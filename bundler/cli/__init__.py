@@ -31,7 +31,7 @@ _COMMANDS = {
         "install": ("bundler.cli.install", "turn this host, or many, into an appliance"),
         "status": ("appliance.cli.status", "show the appliance on one screen"),
         "unlock": ("appliance.cli.unlock", "open the data volume, wait for the engine"),
-        "lock-data": ("appliance.cli.lock_data", "stop the engine, close the data volume"),
+        "drive": ("appliance.cli.drive", "show drives, lock, rotate, revert, decommission"),
         "gpu": ("appliance.cli.gpu", "check the GPUs, bring them to the site's layout"),
         "inventory": ("appliance.cli.inventory", "write this host's signed description, for a lock"),
         "support": ("appliance.cli.support", "write what a helper needs, redacted and encrypted"),

@@ -34,6 +34,10 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "firewall_time_sources": list(site.time.sources),
         "storage_serial": site.storage.data_disk_serial,
         "storage_passphrase_file": str(site.storage.passphrase.file),
+        "storage_mode": site.storage.mode,
+        "storage_escrow_key": site.storage.escrow_key or "",
+        "storage_psid_file": str(site.storage.psid.file) if site.storage.psid else "",
+        "storage_owned_pin_file": str(site.storage.owned_pin.file) if site.storage.owned_pin else "",
         "storage_mount": str(paths.DATA),
         "storage_mapper": "airgap-data",
         "engine_venv": str(paths.CURRENT / "engine"),
@@ -68,7 +72,8 @@ def describe(lock: Lock, site: Site, release: Path) -> list[str]:
     return [
         f"release      {release}",
         f"packages     {debs} of the distribution, exact versions, from the medium",
-        f"data volume  disk {site.storage.data_disk_serial}: LUKS2; formatted if blank, opened if it is ours",
+        f"data volume  disk {site.storage.data_disk_serial}, mode {site.storage.mode}; "
+        "formatted if blank, opened if it is ours",
         f"models       {len(lock.models)}, {sum(m.size_bytes for m in lock.models) / 1e6:.1f} MB, to {paths.MODELS}",
         *gpu,
         f"network      {', '.join(site.network.addresses)} on {site.network.interface_mac}; no gateway, no DNS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ from pydantic import Field, model_validator
 from bundler.manifest.form import Form, misfit, text
 from bundler.manifest.models import Name
 from bundler.manifest.strict import Strict, load
+from custody.trust.keys import PublicKey
+from custody.trust.profile import P384_SCHEME
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 #: A wider network is a mistake: two halves of the address space are the whole.
@@ -70,6 +73,13 @@ def _network(value: str) -> str:
     return str(network)
 
 
+def _public_key(value: str) -> str:
+    if PublicKey(base64.b64decode(value, validate=True)).scheme != P384_SCHEME:
+        raise ValueError("not P-384")
+    return value
+
+
+EscrowKey = Annotated[str, Form("the text of a NAME.pub that `airgap keys new` made, of scheme p384", _public_key)]
 AbsolutePath = Annotated[Path, Form("an absolute path of letters, digits and /._-, without ..", _absolute)]
 #: As above; somebody may have written the secret itself.
 SecretPath = Annotated[
@@ -152,6 +162,26 @@ class Storage(Strict):
 
     data_disk_serial: Annotated[Serial, Field(description="as `lsblk -o PATH,SERIAL` shows it")]
     passphrase: Annotated[SecretReference, Field(description="opens the data volume")]
+    mode: Annotated[
+        Literal["auto", "opal+luks", "opal", "luks"],
+        Field(description="who encrypts: the drive and dm-crypt, one alone, or `auto`: both where the drive can"),
+    ] = "auto"
+    escrow_key: Annotated[
+        EscrowKey | None,
+        Field(
+            description="the NAME.pub of whoever keeps the second copy of the secrets; a drive that encrypts wants it"
+        ),
+    ] = None
+    psid: Annotated[SecretReference | None, Field(description="the drive's label; kept in the escrow")] = None
+    owned_pin: Annotated[
+        SecretReference | None, Field(description="PIN of SID and Admin1 of a drive that the site owned before")
+    ] = None
+
+    @model_validator(mode="after")
+    def _a_drive_that_encrypts_has_an_escrow(self) -> Storage:
+        if self.mode in ("opal", "opal+luks") and self.escrow_key is None:
+            raise misfit(f"a key for the escrow with mode {self.mode}", "none", "escrow_key")
+        return self
 
 
 MigProfile = Annotated[str, text(r"[1-9]g\.\d{1,3}gb(?:\+[a-z.]+)?", "a MIG profile, like 3g.71gb")]

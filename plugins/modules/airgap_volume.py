@@ -7,6 +7,9 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from appliance.drive.escrow import Escrow
+from appliance.drive.luks import Mode
+from appliance.drive.own import Wanted
 from appliance.drive.volume import Volume, prepare
 from appliance.files import Folder
 from custody.errors import AirgapError
@@ -14,7 +17,7 @@ from custody.secret import read_secret
 
 DOCUMENTATION = r"""
 module: airgap_volume
-short_description: Format, open and mount the LUKS2 data volume
+short_description: Take over, format, open and mount the LUKS2 data volume
 description:
   - Finds the disk by its serial number. Formats it when it is blank, opens it when it is our own volume, and refuses
     every other disk. Mounts it through the systemd unit of its mount point, which must exist.
@@ -23,6 +26,14 @@ options:
   mapper: {type: str, required: true, description: Name below C(/dev/mapper).}
   mount: {type: path, required: true, description: Mount point.}
   passphrase_file: {type: path, required: true, description: A file of mode 0600 on the host.}
+  mode:
+    description: Who encrypts a volume that is made; C(auto) is C(opal+luks) where the drive can, else C(luks).
+    type: str
+    choices: [auto, opal+luks, opal, luks]
+    default: luks
+  escrow_key: {type: str, default: "", description: "Public key of the escrow (SPKI, base64)."}
+  psid_file: {type: str, default: "", description: File of mode 0600 with the PSID on the drive's label.}
+  owned_pin_file: {type: str, default: "", description: File of mode 0600 with the PIN of a drive that is owned.}
   folders:
     description: Folders on the volume.
     type: list
@@ -52,6 +63,10 @@ done: {description: "What was done, one line each.", type: list, returned: succe
 """
 
 
+def _secret(file: str) -> str:
+    return read_secret(Path(file)) if file else ""
+
+
 def main() -> None:
     """Run the module."""
     folder = {
@@ -66,6 +81,10 @@ def main() -> None:
             "mapper": {"type": "str", "required": True},
             "mount": {"type": "path", "required": True},
             "passphrase_file": {"type": "path", "required": True, "no_log": False},
+            "mode": {"type": "str", "choices": ["auto", "opal+luks", "opal", "luks"], "default": "luks"},
+            "escrow_key": {"type": "str", "default": "", "no_log": False},
+            "psid_file": {"type": "str", "default": ""},
+            "owned_pin_file": {"type": "str", "default": "", "no_log": False},
             "folders": {"type": "list", "elements": "dict", "default": [], "options": folder},
         },
         supports_check_mode=True,
@@ -76,6 +95,12 @@ def main() -> None:
             Volume(given["serial"], given["mapper"], Path(given["mount"])),
             read_secret(Path(given["passphrase_file"])),
             [Folder(Path(f["path"]), int(f["mode"], 8), f["owner"], f["group"]) for f in given["folders"]],
+            wanted=Wanted(
+                mode=None if given["mode"] == "auto" else Mode(given["mode"]),
+                psid=_secret(given["psid_file"]),
+                owned_pin=_secret(given["owned_pin_file"]),
+            ),
+            escrow=Escrow.to(given["escrow_key"]),
             dry_run=module.check_mode,
         )
     except AirgapError as error:

@@ -22,10 +22,13 @@ def check_secrets(case: Case) -> Iterator[Finding]:
     site = case.site
     for what, reference in (
         ("storage.passphrase", site.storage.passphrase),
+        ("storage.psid", site.storage.psid),
+        ("storage.owned_pin", site.storage.owned_pin),
         ("tls.key", site.tls.key),
         ("service.api_key", site.service.api_key),
     ):
-        yield from _check_secret(what, reference)
+        if reference is not None:
+            yield from _check_secret(what, reference)
 
 
 def _check_secret(what: str, reference: SecretReference) -> Iterator[Finding]:

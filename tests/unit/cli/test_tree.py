@@ -24,7 +24,7 @@ PASSPHRASE = "correct horse battery"
 
 #: Every command is one of these. What is in neither makes one new file, or prints what it makes.
 READING = {"verify", "diff", "trust show", "status"}
-CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "lock-data", "support", "gpu"}
+CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "support", "gpu"}
 SMALL = {
     "keys new",
     "keys public",

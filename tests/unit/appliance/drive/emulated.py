@@ -1,6 +1,6 @@
 """A host without a kernel: the emulated drive behind what the kernel's ioctls and cryptsetup would do with it.
 
-Everything that is ours runs as it is: the ioctls' structures are unpacked here byte by byte. cryptsetup is a dozen lines
+Everything that is ours runs as it is: the ioctls' structures are unpacked here byte by byte. cryptsetup is some lines
 that send the drive what cryptsetup 2.7 sends, and keep a header of their own in the drive's blocks.
 """
 
@@ -53,23 +53,31 @@ class EmulatedSed(Sed):
         self.drive = drive
         self.host = OpalHost(InProcess(drive))
 
-    def _ioctl(self, command: tuple[int, int], argument: bytearray) -> int:
-        number, size = command
-        assert len(argument) == size
+    def _device_ioctl(self, number: int, argument: bytearray) -> int:
+        if number == 0xC0484E41:
+            return self._admin(bytes(argument))
+        assert (number >> 30, number >> 8 & 0xFF, number >> 16 & 0x3FFF) == (1, ord("p"), len(argument))
         try:
-            return self._do(number, bytes(argument))
+            return self._opal(number & 0xFF, bytes(argument))
         except MethodError as error:
             return int(error.status)
 
-    def _do(self, number: int, given: bytes) -> int:
+    def _admin(self, given: bytes) -> int:
+        """NVMe Security Send and Receive, as `struct nvme_passthru_cmd` has them."""
+        opcode, address, length = given[0], *struct.unpack_from("=Q4xI", given, 24)
+        protocol_com_id, size = struct.unpack_from("=II", given, 40)
+        assert length == size
+        protocol, com_id = protocol_com_id >> 24, protocol_com_id >> 8 & 0xFFFF
+        if opcode == 0x81:
+            self.drive.tper.send(protocol, com_id, ctypes.string_at(address, length))
+        else:
+            data = self.drive.tper.receive(protocol, com_id, length)
+            ctypes.memmove(address, data, min(len(data), length))
+        return 0
+
+    def _opal(self, number: int, given: bytes) -> int:
         host = self.host
         match number:
-            case 239:
-                address, room = struct.unpack("=QQ", given)
-                data = host.transport.security_receive(1, 1, 512)
-                data = data[: 4 + int.from_bytes(data[:4], "big")]
-                ctypes.memmove(address, data, min(len(data), room))
-                return len(data)
             case 222:
                 host.set_sid_pin(host.msid(), _pin(given))
             case 223:
@@ -80,8 +88,6 @@ class EmulatedSed(Sed):
                 who, old = _session(given)
                 target, new = _session(given[272:])
                 host.set_pin(who, old, target, new)
-            case 241:
-                host.set_sid_pin(_session(given)[1], _session(given[272:])[1])
             case 237:
                 who, pin = _session(given)
                 with host.start(uids.LOCKING_SP, who, pin) as session:
@@ -93,7 +99,7 @@ class EmulatedSed(Sed):
                 host.revert(uids.SID, _pin(given))
             case 232:
                 host.revert(uids.PSID, _pin(given))
-            case _:
+            case _:  # 241, IOC_OPAL_SET_SID_PW, too: Linux 6.12 defines it and does not know it
                 raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         return 0
 
@@ -236,7 +242,7 @@ class CutReporter(SilentReporter):
 
 
 class Machine:
-    """A host with the emulated drive in it, its own disk (a folder), and the site's escrow key, which lies elsewhere."""
+    """A host with the emulated drive, a disk of its own (a folder), and the site's escrow key, which lies elsewhere."""
 
     def __init__(self, folder: Path, faults: tuple[Fault, ...] = ()) -> None:
         self.folder = folder

@@ -132,7 +132,7 @@ def test_taking_over_is_cut_off_everywhere(tmp_path: Path) -> None:
         newest = machine.escrowed()[-1]
         assert drive.luks.takes(newest.recovery_key)
         opens(machine, [newest])
-        assert not list((machine.folder / "escrow").glob(f"*{newest.serial}-0001-planned*")) or place == places
+        assert not list((machine.folder / "escrow").glob("*-planned*"))
 
 
 def test_rotation_is_cut_off_everywhere_and_keeps_the_data(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_decommissioning_is_cut_off_everywhere_and_leaves_noise(tmp_path: Path) 
     seen = action(drive)
     places = len(machine.power.steps)
     assert seen.unchanged == 0
-    assert seen.compared > 2  # header, key slots, the file
+    assert seen.compared >= 2  # the header and the file
     assert places > 5
     for place in range(1, places + 1):
         machine, action = life(tmp_path / str(place))

@@ -1,0 +1,230 @@
+"""`airgap drive`: the data disk, from its first look to its last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from appliance.cli.unlock import command as unlock
+from custody.errors import OperatorMistake, SecretRefused, TargetRefused
+from custody.report import ConsoleReporter, show_json
+from custody.secret import ask_passphrase, passphrase_option, read_secret
+
+if TYPE_CHECKING:
+    from appliance.drive.disks import Disk
+    from appliance.drive.drive import Drive
+    from appliance.drive.escrow import Secrets
+
+_secret_file = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group()
+def command() -> None:
+    """Look at drives, lock and unlock the data volume, change its secrets, take a drive out of service.
+
+    \b
+    Example: airgap drive list
+    """
+
+
+command.add_command(unlock, "unlock")
+
+
+def _secrets_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option("--secrets", "secrets_file", type=_secret_file, help=text)
+
+
+_psid_option = click.option(
+    "--psid-file", type=_secret_file, help="File (mode 0600) with the PSID, instead of a prompt."
+)
+_dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def list_drives(as_json: bool) -> None:
+    """Show every disk: what kind of drive it is, and whether an appliance would take it.
+
+    \b
+    Example: airgap drive list
+    Example: airgap drive list --json
+    """
+    from appliance.drive import listing
+
+    _require_root()
+    rows = listing.look()
+    if as_json:
+        show_json("airgap.drives/1", {"drives": [row.as_dict() for row in rows]})
+        return
+    for line in listing.table(rows):
+        click.echo(line)
+
+
+@command.command()
+@_dry_run_option
+def lock(dry_run: bool) -> None:
+    """Stop the engine, unmount the data volume and close it; its key leaves memory, and the drive locks.
+
+    \b
+    Example: airgap drive lock
+    Example: airgap drive lock --dry-run
+    """
+    from appliance.drive import config, volume
+
+    settings = config.load()
+    changed = volume.lock(settings.volume, dry_run=dry_run)
+    if dry_run:
+        click.echo("\n".join(f"would: {line}" for line in changed) or "would do nothing")
+        return
+    click.echo(f"locked: {settings.mount}" if changed else f"locked: {settings.mount} was closed already")
+
+
+@command.command()
+@click.argument("serial")
+@_secrets_option("The newest escrow, opened (mode 0600); wanted by a drive that encrypts.")
+@click.option(
+    "--new-passphrase-file", type=_secret_file, help="File (mode 0600) with the new one, instead of a prompt."
+)
+@passphrase_option("the volume's passphrase")
+@_dry_run_option
+def rotate(
+    serial: str,
+    secrets_file: Path | None,
+    new_passphrase_file: Path | None,
+    passphrase_file: Path | None,
+    dry_run: bool,
+) -> None:
+    """Change the drive's PINs, the volume's passphrase and its recovery key; the data stay, the volume may be in use.
+
+    \b
+    Example: airgap drive rotate S6CKNX0T123456 --secrets /run/escrow.json
+    """
+    from appliance.drive import rotate as core
+    from appliance.drive.escrow import Secrets, read_opened
+
+    _require_root()
+    drive, disk = _reach(serial)
+    click.echo(f"drive:  {disk}", err=True)
+    mode = drive.luks.header().mode
+    if secrets_file is None and mode != "luks":
+        raise click.UsageError("give --secrets: the newest escrow, opened")
+    old = read_opened(secrets_file, serial) if secrets_file else Secrets(serial, disk.model, "", "")
+    if dry_run:
+        click.echo(f"would change the {'PINs and the ' if mode != 'luks' else ''}two keys of the volume, mode {mode}")
+        return
+    passphrase = ask_passphrase(passphrase_file, "Passphrase in force")
+    new = ask_passphrase(new_passphrase_file, "New passphrase", twice=True)
+    if new == passphrase:
+        raise SecretRefused("new passphrase: expected another one, found the one in force", "choose another")
+    core.rotate(drive, old, passphrase, new)
+    click.echo(f"rotated: {disk.serial}")
+
+
+@command.command()
+@click.argument("serial")
+@_psid_option
+@_secrets_option("The newest escrow, opened (mode 0600): revert with SID's PIN instead of the PSID.")
+@_dry_run_option
+def revert(serial: str, psid_file: Path | None, secrets_file: Path | None, dry_run: bool) -> None:
+    """Bring the drive SERIAL back to how it left the factory. All data on it are lost.
+
+    Without --secrets it wants the PSID: 32 characters on the drive's label.
+
+    \b
+    Example: airgap drive revert S6CKNX0T123456
+    """
+    from appliance.drive import erase
+
+    drive, disk, _ = _destroy(serial, dry_run)
+    if dry_run:
+        click.echo(f"would revert {disk}: everything on it would be lost")
+        return
+    known, psid = _proof(serial, secrets_file, psid_file)
+    erase.revert(drive, sid=known.sid if known else "", psid=psid)
+    drive.pending.end()
+    click.echo(f"reverted: {disk.serial} is as it left the factory")
+
+
+@command.command()
+@click.argument("serial")
+@_psid_option
+@_secrets_option("The newest escrow, opened (mode 0600).")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="Where the certificate goes.",
+)
+@_dry_run_option
+def decommission(serial: str, psid_file: Path | None, secrets_file: Path | None, out: Path, dry_run: bool) -> None:
+    """Erase the drive SERIAL, read back that the data are gone, and write a signed certificate.
+
+    A drive that encrypts makes new keys; of another one the volume's keys are destroyed.
+
+    \b
+    Example: airgap drive decommission S6CKNX0T123456 --secrets /run/escrow.json --out /root
+    """
+    import socket
+
+    from appliance import hostkey
+    from appliance.drive import certificate, erase
+
+    drive, disk, opal = _destroy(serial, dry_run)
+    if dry_run:
+        click.echo(f"would erase {disk} and write {out}/{serial}-decommissioned.dsse.json and .pdf")
+        return
+    known, psid = _proof(serial, secrets_file, psid_file) if opal else (None, "")
+    sid, admin = (known.sid, known.admin) if known else ("", "")
+    erased = erase.decommission(drive, disk.size_bytes, sid=sid, admin=admin, psid=psid)
+    drive.pending.end()
+    key = hostkey.load_or_make()
+    for file in certificate.write(certificate.certify(disk, erased, socket.gethostname(), key), key, out):
+        click.echo(f"certificate: {file}")
+    click.echo(f"decommissioned: {disk.serial}; {erased.compared} blocks compared, {erased.unchanged} as they were")
+
+
+def _destroy(serial: str, dry_run: bool) -> tuple[Drive, Disk, bool]:
+    """What may be destroyed: a disk that nothing uses, our own volume closed. Also says whether it is a TCG drive."""
+    from appliance.drive import disks, kinds
+
+    _require_root()
+    drive, disk = _reach(serial)
+    click.echo(f"drive:  {disk}", err=True)
+    if any(path == f"/dev/mapper/{drive.mapper}" for path, _kind, _mounted in disk.inside):
+        raise TargetRefused(f"{disk}: expected a closed volume, found it open", "airgap drive lock")
+    disks.refuse_used(disk, "")
+    judged = kinds.judge(drive.sed.discover())
+    click.echo(f"state:  {judged.why}", err=True)
+    return drive, disk, judged.kind not in (kinds.Kind.UNSUPPORTED, kinds.Kind.PYRITE)
+
+
+def _proof(serial: str, secrets_file: Path | None, psid_file: Path | None) -> tuple[Secrets | None, str]:
+    """Who may revert: SID by the escrow, or whoever holds the drive's label."""
+    from appliance.drive.escrow import read_opened
+
+    if secrets_file is not None:
+        return read_opened(secrets_file, serial), ""
+    if psid_file is not None:
+        return None, read_secret(psid_file)
+    return None, ask_passphrase(None, "PSID on the drive's label")
+
+
+def _reach(serial: str) -> tuple[Drive, Disk]:
+    from appliance.drive import config, disks
+    from appliance.drive.drive import Drive
+    from appliance.drive.escrow import Escrow
+
+    disk = disks.find(serial)
+    settings = config.load() if config.CONFIG.exists() else None
+    escrow = Escrow.to(settings.escrow_key) if settings else None
+    mapper = settings.mapper if settings else "airgap-data"
+    return Drive.on(disk, mapper, escrow, ConsoleReporter()), disk
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise OperatorMistake("drive: expected root", "run it as root")

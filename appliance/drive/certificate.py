@@ -1,0 +1,92 @@
+"""What an auditor gets for a drive that left service: a signed statement, and the same as a page.
+
+A DSSE envelope by the host's key over RFC 8785 bytes, as a host's description is; the page proves nothing by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from appliance.drive.disks import Disk
+from appliance.drive.erase import Erased
+from custody.atomic import write_whole
+from custody.page import Page, Section, groups, pdf
+from custody.trust import canonical
+from custody.trust.envelope import Envelope
+from custody.trust.keys import PrivateKey
+
+PAYLOAD_TYPE = "application/vnd.airgap.decommission+json"
+_SCHEMA = "airgap.decommission/1"
+_FOOT = (
+    "This page proves nothing by itself: the signed statement beside it does. It says what the drive did and what was"
+    " read back; that the firmware made new keys and kept no copy of the old ones is the maker's word. Blocks that the"
+    " drive keeps beyond its capacity cannot be read, and were encrypted with the keys that are gone."
+)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The statement.
+
+    Attributes:
+        time: UTC, RFC 3339.
+        host: the host's name.
+    """
+
+    serial: str
+    model: str
+    size_bytes: int
+    time: str
+    host: str
+    host_key: str
+    erased: Erased
+
+
+def certify(disk: Disk, erased: Erased, host: str, key: PrivateKey) -> Certificate:
+    """The statement of what was just seen."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Certificate(disk.serial, disk.model, disk.size_bytes, now, host, key.public.keyid, erased)
+
+
+def write(certificate: Certificate, key: PrivateKey, folder: Path) -> list[Path]:
+    """Write `SERIAL-decommissioned.dsse.json` and `.pdf`; returns both."""
+    payload = canonical.dump({"schema": _SCHEMA, **asdict(certificate)})
+    signed = Envelope(PAYLOAD_TYPE, payload, {}).signed_by(key).dump()
+    base = folder / f"{certificate.serial}-decommissioned"
+    files = [base.with_name(f"{base.name}.dsse.json"), base.with_name(f"{base.name}.pdf")]
+    for file, data in zip(files, (signed, pdf.render(page(certificate))), strict=True):
+        write_whole(file, data)
+    return files
+
+
+def page(certificate: Certificate) -> Page:
+    """The same for people."""
+    erased = certificate.erased
+    drive = (
+        ("serial", certificate.serial),
+        ("model", certificate.model or "not told"),
+        ("size", f"{certificate.size_bytes / 1e9:.1f} GB"),
+    )
+    seen = (
+        ("method", erased.method),
+        ("category", f"NIST SP 800-88 Rev. 1: {erased.category}"),
+        ("looked at", f"{erased.places} blocks of 4096 bytes, before and after"),
+        ("held data", f"{erased.compared} of them, before"),
+        ("unchanged", f"{erased.unchanged} of these, after"),
+        ("when", certificate.time.replace("T", " ").replace("Z", " UTC")),
+        ("where", f"host {certificate.host}"),
+    )
+    return Page(
+        name=f"Decommissioning of {certificate.serial}",
+        title=f"Drive {certificate.serial}",
+        verdict="Out of service",
+        summary="What was written on this drive can no longer be read: below, what was done, and what was seen after.",
+        sections=(
+            Section("The drive", (), drive),
+            Section("What was done and seen", (), seen),
+            Section("Who says so", (), (("host key", groups(certificate.host_key)),), digits=True),
+        ),
+        foot=_FOOT,
+    )
