@@ -31,7 +31,16 @@ def command() -> None:
     """
 
 
-command.add_command(unlock, "unlock")
+#: Under both names: it is the one command that is typed at night.
+command.add_command(
+    click.Command(
+        "unlock",
+        params=unlock.params,
+        callback=unlock.callback,
+        help="Open the data volume and wait until the engine answers; the same as `airgap unlock`."
+        "\n\n\b\nExample: airgap drive unlock",
+    )
+)
 
 
 def _secrets_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -15,17 +15,21 @@ from custody.errors import ProgramFailed
 
 @dataclass
 class Programs:
-    """Answers by the beginning of a command line; remembers every call with its standard input."""
+    """Answers by the beginning of a command line; remembers every call, its standard input and files handed over."""
 
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     inputs: dict[str, bytes] = field(default_factory=dict)
+    handed: dict[str, list[bytes]] = field(default_factory=dict)
 
-    def run(self, argv: Sequence[str | Path], *, stdin: bytes = b"", ok: Any = (0,), **_others: Any) -> Completed:
+    def run(
+        self, argv: Sequence[str | Path], *, stdin: bytes = b"", ok: Any = (0,), pass_fds: Any = (), **_others: Any
+    ) -> Completed:
         """Stand in for `custody._run.run`."""
         line = " ".join(str(word) for word in argv)
         self.calls.append(line)
         self.inputs[line] = stdin
+        self.handed[line] = [Path(f"/dev/fd/{handle}").read_bytes() for handle in pass_fds]
         status, text = max(
             ((prefix, answer) for prefix, answer in self.answers.items() if line.startswith(prefix)),
             key=lambda found: len(found[0]),

@@ -97,7 +97,7 @@ _LSBLK = {
 _LUKS = {
     "keyslots": {"0": {"type": "luks2", "area": {"encryption": "aes-xts-plain64"},
                        "kdf": {"type": "argon2id", "memory": 262144}}},
-    "segments": {"0": {"type": "crypt", "encryption": "aes-xts-plain64"}}, "config": {},
+    "segments": {"0": {"type": "crypt", "offset": "16777216", "encryption": "aes-xts-plain64"}}, "config": {},
 }  # fmt: skip
 
 

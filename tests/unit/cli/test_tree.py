@@ -22,9 +22,10 @@ from tests.bundles import Made, lock, make, sealed
 ROOT = Path(__file__).parents[3]
 PASSPHRASE = "correct horse battery"
 
+_DRIVE = {f"drive {verb}" for verb in ("lock", "unlock", "rotate", "revert", "decommission")}
 #: Every command is one of these. What is in neither makes one new file, or prints what it makes.
-READING = {"verify", "diff", "trust show", "status"}
-CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "support", "gpu"}
+READING = {"verify", "diff", "trust show", "status", "drive list"}
+CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "support", "gpu", *_DRIVE}
 SMALL = {
     "keys new",
     "keys public",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from appliance.drive import disks
+from appliance.drive.luks import Header, Mode
 from custody.errors import IntegrityFailure, TargetRefused
 from tests.unit.appliance.conftest import Programs
 
@@ -21,6 +22,14 @@ DATA: dict[str, Any] = {**SYSTEM, "name": "vdb", "path": "/dev/vdb", "serial": "
 OPENED = {"path": "/dev/mapper/airgap-data", "type": "crypt", "mountpoints": ["/srv/airgap"]}
 PARTITION = {"path": "/dev/vdb1", "type": "part", "mountpoints": [None]}
 OURS = "DEVNAME=/dev/vdb\nVERSION=2\nUUID=0\nLABEL=airgap-data\nTYPE=crypto_LUKS\nUSAGE=crypto\n"
+OPAL = {"opal_segment_number": 1, "opal_key_size": 32, "opal_segment_size": "1024"}
+_NEEDS_OPAL = {"requirements": {"mandatory": ["opal"]}}
+#: Segment, configuration, and the mode that they mean; as cryptsetup 2.7.5 writes them.
+SEGMENTS = [
+    ({"type": "crypt", "encryption": "aes-xts-plain64"}, {}, "luks"),
+    ({"type": "hw-opal-crypt", "encryption": "aes-xts-plain64", **OPAL}, _NEEDS_OPAL, "opal+luks"),
+    ({"type": "hw-opal", **OPAL}, _NEEDS_OPAL, "opal"),
+]
 
 
 def lsblk(*devices: dict[str, Any]) -> tuple[int, str]:
@@ -35,7 +44,7 @@ def header(**changes: Any) -> str:
         "area": {"encryption": "aes-xts-plain64"},
         "kdf": {"type": "argon2id", "memory": 262144},
     }
-    segment = {"type": "crypt", "encryption": "aes-xts-plain64"}
+    segment = {"type": "crypt", "offset": "16777216", "encryption": "aes-xts-plain64"}
     return json.dumps({"keyslots": {"0": slot}, "segments": {"0": segment}, "config": {}, **changes})
 
 
@@ -45,7 +54,7 @@ def machine(programs: Callable[..., Programs]) -> Callable[..., Programs]:
 
     def make(*devices: dict[str, Any], blkid: tuple[int, str] = (2, ""), dump: str = "") -> Programs:
         answers = {"lsblk": lsblk(*devices), "blkid": blkid, "cryptsetup luksDump": (0, dump or header())}
-        return programs("appliance.drive.disks", answers=answers)
+        return programs("appliance.drive.disks", "appliance.drive.luks", answers=answers)
 
     return make
 
@@ -75,13 +84,22 @@ def test_find_does_not_take_a_partition_for_a_disk(machine: Callable[..., Progra
 
 def test_a_blank_disk_is_blank(machine: Callable[..., Programs]) -> None:
     machine(DATA)
-    assert disks.judge(disks.find("DATA1"), "airgap-data", "airgap-data") is False
+    assert disks.judge(disks.find("DATA1"), "airgap-data") is None
 
 
 @pytest.mark.parametrize("children", [[], [OPENED]])
-def test_our_volume_is_ours_closed_and_open(machine: Callable[..., Programs], children: list[dict[str, Any]]) -> None:
-    machine({**DATA, "children": children}, blkid=(0, OURS))
-    assert disks.judge(disks.find("DATA1"), "airgap-data", "airgap-data") is True
+@pytest.mark.parametrize(("segment", "config", "mode"), SEGMENTS)
+def test_our_volume_is_ours_closed_and_open(
+    machine: Callable[..., Programs],
+    children: list[dict[str, Any]],
+    segment: dict[str, Any],
+    config: dict[str, Any],
+    mode: str,
+) -> None:
+    dump = header(segments={"0": {"offset": "16777216", **segment}}, config=config)
+    machine({**DATA, "children": children}, blkid=(0, OURS), dump=dump)
+    found = disks.judge(disks.find("DATA1"), "airgap-data")
+    assert found == Header(Mode(mode), 16 << 20, segment.get("opal_segment_number"), (0,))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +127,7 @@ def test_judge_refuses(
 ) -> None:
     machine(device, blkid=blkid)
     with pytest.raises(TargetRefused, match=said) as caught:
-        disks.judge(disks.find("DATA1"), "airgap-data", "airgap-data")
+        disks.judge(disks.find("DATA1"), "airgap-data")
     assert "/dev/vdb" in caught.value.message
     assert "DATA1" in caught.value.message
     assert caught.value.hint
@@ -118,7 +136,7 @@ def test_judge_refuses(
 def test_judge_refuses_the_system_disk(machine: Callable[..., Programs]) -> None:
     machine(SYSTEM)
     with pytest.raises(TargetRefused, match="mounted at /"):
-        disks.judge(disks.find("SYSTEM1"), "airgap-data", "airgap-data")
+        disks.judge(disks.find("SYSTEM1"), "airgap-data")
 
 
 SLOT = {"type": "luks2", "area": {"encryption": "aes-xts-plain64"}, "kdf": {"type": "argon2id", "memory": 262144}}
@@ -135,6 +153,9 @@ SLOT = {"type": "luks2", "area": {"encryption": "aes-xts-plain64"}, "kdf": {"typ
         header(keyslots={"0": {**SLOT, "kdf": {"type": "pbkdf2", "iterations": 1, "memory": 0}}}),
         header(keyslots={"0": {**SLOT, "kdf": {"type": "argon2id", "memory": 4194304}}}),
         header(keyslots={"0": SLOT, "1": {**SLOT, "type": "reencrypt"}}),
+        header(segments={"0": {"type": "hw-opal", "encryption": "cipher_null-ecb", **OPAL}}),
+        header(segments={"0": {"type": "hw-opal-crypt", "encryption": "cipher_null-ecb", **OPAL}}),
+        header(config={"requirements": {"mandatory": ["opal", "online-reencrypt"]}}),
     ],
 )
 def test_judge_refuses_our_label_over_a_header_that_we_do_not_write(
@@ -142,4 +163,4 @@ def test_judge_refuses_our_label_over_a_header_that_we_do_not_write(
 ) -> None:
     machine(DATA, blkid=(0, OURS), dump=dump)
     with pytest.raises(IntegrityFailure, match="LUKS2 header"):
-        disks.judge(disks.find("DATA1"), "airgap-data", "airgap-data")
+        disks.judge(disks.find("DATA1"), "airgap-data")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance.drive import disks, volume
+from appliance.drive import luks, volume
 from custody.errors import SecretRefused, TargetRefused
 from tests.unit.appliance.conftest import Programs
 from tests.unit.appliance.drive.test_disks import DATA, OPENED, OURS, header, lsblk
@@ -23,6 +23,7 @@ def host(programs: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch) -> 
     state = {"open": False, "mounted": False}
     canned = programs(
         "appliance.drive.disks",
+        "appliance.drive.luks",
         "appliance.drive.volume",
         answers={"lsblk": lsblk(DATA), "blkid": (2, ""), "cryptsetup luksDump": (0, header())},
     )
@@ -38,6 +39,8 @@ def host(programs: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch) -> 
         return done
 
     monkeypatch.setattr("appliance.drive.volume.run", run)
+    monkeypatch.setattr("appliance.drive.luks.run", run)
+    monkeypatch.setattr("appliance.drive.sed.Sed.discover", lambda _self: None)
     monkeypatch.setattr(volume.Volume, "is_open", property(lambda _self: state["open"]))
     monkeypatch.setattr(volume.Volume, "is_mounted", property(lambda _self: state["mounted"]))
     return canned
@@ -45,7 +48,7 @@ def host(programs: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_blank_disk_is_formatted_opened_and_mounted(host: Programs) -> None:
     done = volume.prepare(VOLUME, PASSPHRASE, [])
-    assert [line.rsplit(": ", 1)[1] for line in done] == ["formatted", "opened", "ext4 made", "mounted"]
+    assert [line.rsplit(": ", 1)[1] for line in done] == ["formatted, luks", "opened", "ext4 made", "mounted"]
     (made,) = [line for line in host.calls if "luksFormat" in line]
     for words in ("--type luks2", "--cipher aes-xts-plain64", "--pbkdf argon2id", "--pbkdf-memory 262144", "/dev/vdb"):
         assert words in made
@@ -56,7 +59,8 @@ def test_a_blank_disk_is_formatted_opened_and_mounted(host: Programs) -> None:
 def test_the_passphrase_is_in_no_argument(host: Programs) -> None:
     volume.prepare(VOLUME, PASSPHRASE, [])
     assert not any("horse" in line for line in host.calls)
-    given = [line for line, text in host.inputs.items() if text == PASSPHRASE.encode()]
+    given = [line for line, secrets in host.handed.items() if secrets == [PASSPHRASE.encode()]]
+    assert not any(host.inputs.values())
     assert [line.split()[1] for line in given] == ["luksFormat", "open"]
 
 
@@ -76,7 +80,7 @@ def test_a_second_time_does_nothing(host: Programs) -> None:
 
 def test_a_dry_run_touches_nothing(host: Programs) -> None:
     done = volume.prepare(VOLUME, PASSPHRASE, [], dry_run=True)
-    assert [line.rsplit(": ", 1)[1] for line in done] == ["formatted", "opened", "mounted"]
+    assert [line.rsplit(": ", 1)[1] for line in done] == ["formatted, luks", "opened", "mounted"]
     assert {line.split()[0] for line in host.calls} == {"lsblk", "blkid"}
 
 
@@ -121,7 +125,7 @@ def test_unlock_and_lock_say_whether_there_was_anything_to_do(host: Programs) ->
 
 
 def test_the_allow_list_of_headers_is_what_format_writes() -> None:
-    assert (disks.CIPHER, disks.KDF, disks.MAX_MEMORY_KIB) == ("aes-xts-plain64", "argon2id", 262144)
+    assert (luks.CIPHER, luks.KDF, luks.MAX_MEMORY_KIB) == ("aes-xts-plain64", "argon2id", 262144)
 
 
 def test_dry_runs_of_unlock_and_lock_say_the_same_and_do_nothing(host: Programs) -> None:
