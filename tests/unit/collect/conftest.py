@@ -8,6 +8,7 @@ import io
 import lzma
 import shutil
 import subprocess
+import tempfile
 import tarfile
 import threading
 import zipfile
@@ -123,15 +124,16 @@ def signing_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def archive(tmp_path: Path, signing_home: Path) -> SignedArchive:
-    keyring = tmp_path / "keyring.gpg"
-    keyring.write_bytes(gpg(signing_home, "--export"))
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_mode & 0o055 != 0o055 and folder.is_relative_to("/tmp/pytest-of-root"):
-            folder.chmod(0o755)  # apt verifies as its own user
-    made = SignedArchive(tmp_path / "archive", signing_home, keyring)
-    made.publish()
-    return made
+def archive(tmp_path: Path, signing_home: Path) -> Iterator[SignedArchive]:
+    # apt verifies as its own user, and every pytest that starts shuts the folder above `tmp_path` to others.
+    with tempfile.TemporaryDirectory(prefix="airgap-keyring-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        keyring = folder / "keyring.gpg"
+        keyring.write_bytes(gpg(signing_home, "--export"))
+        made = SignedArchive(tmp_path / "archive", signing_home, keyring)
+        made.publish()
+        yield made
 
 
 def manifest(packages: list[str], environments: Mapping[str, list[str]] | None = None, **build: object) -> Manifest:
