@@ -36,7 +36,7 @@ check: setup ## lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy docs/generate.py
-	$(BIN)/mypy tests/vm tests/roles tests/bundles.py tests/containers.py
+	$(BIN)/mypy tests/vm tests/opal_drive tests/roles tests/bundles.py tests/containers.py
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production

@@ -85,6 +85,7 @@ def status(target: Target) -> dict[str, bool | int | str]:
             "owned": drive.state.owned,
             "active": drive.state.active,
             "locked": ranges.any_locked(drive.state),
+            "hosts": target.subsystem.hosts,
             "sid_blocked": drive.tper.sid_blocked,
             "steps": len(drive.power.steps),
             "last_cut": target.last_cut,
