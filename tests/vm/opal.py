@@ -162,8 +162,10 @@ class OpalGuestDrive:
     def _is_live(self) -> bool:
         """Tell whether the kernel's controller is one that the drive has known since its last power-on."""
         look = f"cat $(dirname $(grep -lsx {self.nqn} /sys/class/nvme/*/subsysnqn))/state"
-        said = self.guest.run(look, check=False)
-        return said.rc == 0 and said.text == "live" and bool(self.status()["hosts"])
+        if self.guest.run(look, check=False).text != "live":
+            return False
+        said = self._ask("status", check=False)
+        return bool(said) and bool(json.loads(said)["hosts"])
 
     # What is on the label, and what it did
 
@@ -186,6 +188,13 @@ class OpalGuestDrive:
         """Return the journal of the drive: every method and its status since the guest started."""
         return self.guest.run(f"journalctl --unit {self.unit} --output cat").text
 
+    def script(self, text: str, timeout_s: float = 120.0) -> str:
+        """Run Python in the guest, with the drive's own code at hand, and return what it prints.
+
+        `tests.opal_drive.client.OpalHost(tests.opal_drive.linux.Passthrough(DEVICE))` speaks Opal beside the kernel.
+        """
+        return self.guest.run(f"cd {CODE} && {self._python} -", stdin=text.encode(), timeout_s=timeout_s).text
+
     def _state(self) -> dict[str, object]:
         state: dict[str, object] = json.loads(self.guest.get(f"{self.image}.state"))
         return state
@@ -198,10 +207,13 @@ class OpalGuestDrive:
         Raises:
             AssertionError: The drive does not know that line, or does not run.
         """
-        command = f"{self._python} -I -S -c {shlex.quote(_ASK)} {self._control} {shlex.quote(line)}"
-        answer = self.guest.run(command).text
+        answer = self._ask(line)
         assert not answer.startswith("error:"), answer
         return answer
+
+    def _ask(self, line: str, check: bool = True) -> str:
+        command = f"{self._python} -I -S -c {shlex.quote(_ASK)} {self._control} {shlex.quote(line)}"
+        return self.guest.run(command, check=check).text
 
     def power_cycle(self) -> str:
         """Take the drive's power and give it back; wait for the kernel and return the disk's path."""
