@@ -37,9 +37,10 @@ Conflicts=shutdown.target
 [Service]
 Type=exec
 WorkingDirectory={code}
+ExecStartPre=rm -f {control}
 ExecStart={python} -m tests.opal_drive --image {image} --size-mib {size_mib} --serial {serial} \
 --listen 127.0.0.1:{port} --control {control} --verbose{faults}
-ExecStartPost={code}/connect {port} {nqn}
+ExecStartPost={code}/connect {port} {nqn} {control}
 ExecStop={code}/disconnect {nqn}
 TimeoutStartSec=600
 # Without the drive, whoever writes to it waits for ever.
@@ -52,13 +53,11 @@ WantedBy=sysinit.target
 """
 _CONNECT = f"""\
 #!/bin/sh -e
-# connect PORT NQN: nothing is done where the kernel is connected, or connects again by itself
+# connect PORT NQN CONTROL: nothing is done where the kernel is connected, or connects again by itself
 grep -qsx "$2" /sys/class/nvme/*/subsysnqn && exit
 modprobe nvme-tcp
-n=0
-until echo "transport=tcp,traddr=127.0.0.1,trsvcid=$1,nqn=$2,{_PATIENCE}" >/dev/nvme-fabrics; do
-    n=$((n + 1)); [ $n -lt 120 ]; sleep 0.5
-done 2>/dev/null
+until [ -S "$3" ]; do kill -0 "$MAINPID"; sleep 0.2; done
+echo "transport=tcp,traddr=127.0.0.1,trsvcid=$1,nqn=$2,{_PATIENCE}" >/dev/nvme-fabrics
 """
 _DISCONNECT = """\
 #!/bin/sh
