@@ -5,7 +5,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
 	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck softhsm2 systemd-container util-linux xz-utils zstd
 
-.PHONY: help setup demo test test-nightly check unit fuzz mutation molecule vm clean constraints docs
+.PHONY: help setup demo test test-nightly test-opal-compat check unit fuzz mutation molecule vm clean constraints docs
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
 
@@ -36,7 +36,7 @@ check: setup ## lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy docs/generate.py
-	$(BIN)/mypy tests/vm tests/roles tests/bundles.py tests/containers.py
+	$(BIN)/mypy tests/vm tests/opal_drive tests/roles tests/bundles.py tests/containers.py
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production
@@ -62,6 +62,9 @@ vm: setup ## the whole path in virtual machines, looked at closely
 
 test-nightly: setup ## what takes hours; stopped, it goes on with the next case (build/nightly keeps what passed)
 	$(BIN)/pytest -q tests -m nightly --resume build/nightly
+
+test-opal-compat: setup ## cryptsetup's own test of OPAL, from Debian's source package, on the emulated drive
+	$(BIN)/pytest -q tests/vm/test_opal_compat.py -m nightly
 
 mutation: setup ## change custody/trust line by line and see that a test fails; hours, resumable
 	$(BIN)/mutmut run && $(BIN)/mutmut results

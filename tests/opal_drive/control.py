@@ -15,9 +15,10 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import ranges
-from .target import Target
+if TYPE_CHECKING:  # who asks needs none of the drive, and an emulated guest takes seconds to load it
+    from .target import Target
 
 _TIMEOUT_S = 10.0
 _MAX_LINE_BYTES = 200
@@ -84,7 +85,8 @@ def status(target: Target) -> dict[str, bool | int | str]:
             "powered": target.powered,
             "owned": drive.state.owned,
             "active": drive.state.active,
-            "locked": ranges.any_locked(drive.state),
+            "locked": drive.any_locked,
+            "hosts": target.subsystem.hosts,
             "sid_blocked": drive.tper.sid_blocked,
             "steps": len(drive.power.steps),
             "last_cut": target.last_cut,

@@ -59,6 +59,11 @@ class Drive:
         self.bios_blocks_sid = model.blocks_sid
         self.power_cycle()
 
+    @property
+    def any_locked(self) -> bool:
+        """Whether some range is locked."""
+        return ranges.any_locked(self.state)
+
     def power_cycle(self) -> None:
         """Lose everything volatile and start again from what was kept."""
         self.state = State(self._store, self.model, self._serial)

@@ -142,6 +142,11 @@ class Subsystem:
         self._controllers: dict[int, Controller] = {}
         self._last_number = 0
 
+    @property
+    def hosts(self) -> int:
+        """How many hosts are connected."""
+        return len(self._controllers)
+
     def connect(self, command: Command, data: bytes) -> tuple[Completion, Controller | None, int]:
         """Run Connect; returns the controller and the queue's number as well."""
         invalid = Completion(Code.CONNECT_INVALID), None, 0

@@ -194,12 +194,12 @@ class Tper:
         return self._session.number, self._session.host_number
 
     def _run_session(self, session: Session, packet: Packet) -> bytes:
+        # Alone by the specification; Linux closes it like a method call, with an end of list and a status.
+        if packet.payload[0] == Control.END_OF_SESSION.value:
+            self._session = None
+            return encode(Control.END_OF_SESSION)
         try:
-            items = decode(packet.payload)
-            if items == [Control.END_OF_SESSION]:
-                self._session = None
-                return encode(Control.END_OF_SESSION)
-            call = method_call(items)
+            call = method_call(decode(packet.payload))
         except CodecError as error:
             self._log(f"no method: {error}")
             return result_payload([], Status.INVALID_PARAMETER)

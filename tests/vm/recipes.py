@@ -30,8 +30,9 @@ _BASE = (
     "udev",
 )
 _WORKSTATION = ("cryptsetup", "e2fsprogs", "fdisk", "openssl", "python3", "python3-venv")
+_BENCH = ("cryptsetup", "e2fsprogs", "fdisk", "keyutils", "nvme-cli", "python3", "sedutil")
 
-# The workstation starts fast: nothing periodic, no log on disk, no login prompt on the serial line.
+# The workstation and the bench start fast: nothing periodic, no log on disk, no login prompt on the serial line.
 _MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -67,14 +68,14 @@ def recipe(host: Host) -> Recipe:
     Raises:
         KeyError: When there is none for that host.
     """
-    extra = {"appliance": (), "workstation": _WORKSTATION}[host.name]
+    extra = {"appliance": (), "bench": _BENCH, "workstation": _WORKSTATION}[host.name]
     files = _files(host)
     commands: tuple[str, ...] = (
         "systemctl enable systemd-networkd.service ssh.service",
         # Else systemd-networkd-wait-online holds every boot until the card has finished with IPv6.
         "systemctl disable systemd-networkd-wait-online.service",
     )
-    if host.name == "workstation":
+    if host.name != "appliance":
         files["/etc/systemd/journald.conf.d/volatile.conf"] = "[Journal]\nStorage=volatile\n"
         commands += (f"systemctl mask {' '.join(_MASKED)}",)
     return Recipe(host.name, (*_BASE, *extra), host.root_gib, files, commands)

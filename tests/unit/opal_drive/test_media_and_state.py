@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.opal_drive import uids
 from tests.opal_drive.drive import Drive, OutOfRange
 from tests.opal_drive.faults import Fault, model
-from tests.opal_drive.media import Media
+from tests.opal_drive.media import Media, _keystream
 from tests.opal_drive.state import FileStore, MemoryStore, State, StateError
 
 from .conftest import Bench, own, stored
@@ -38,6 +38,26 @@ def test_the_image_never_holds_a_plain_pattern(bench: Bench) -> None:
 def test_equal_blocks_differ_in_the_image(bench: Bench) -> None:
     bench.drive.write(0, bytes([7]) * 1024)
     assert bench.drive.peek(0, 512) != bench.drive.peek(512, 512)
+
+
+def test_no_keystream_comes_twice_in_the_image(bench: Bench) -> None:
+    """Looks where one or two of a unit's three rows come again."""
+    units = (0, 1, 60, 61, 66, 67, 70, 71, 61 * 67, 61 * 71, 67 * 71)
+    key = bench.drive.state.key(0)
+    assert key is not None
+    streams = [_keystream(key, unit) for unit in units]
+    assert len(set(streams)) == len(units)
+    assert not {_keystream(b"another", unit) for unit in units} & set(streams)
+
+
+@pytest.mark.parametrize(("block", "count"), [(0, 1), (7, 1), (5, 20), (3, 5), (8, 8), (15, 2)])
+def test_blocks_come_back_whatever_they_were_written_with(bench: Bench, block: int, count: int) -> None:
+    data = bytes(range(256)) * 2 * 32
+    bench.drive.write(0, data)
+    part = bytes(reversed(range(256))) * 2 * count
+    bench.drive.write(block, part)
+    assert bench.drive.read(block, count) == part
+    assert bench.drive.read(0, 32) == data[: block * 512] + part + data[(block + count) * 512 :]
 
 
 def test_blocks_that_were_never_written_read_as_zeros(bench: Bench) -> None:

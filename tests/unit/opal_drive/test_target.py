@@ -309,6 +309,21 @@ def test_control_socket(target: Target, tmp_path: Path) -> None:
     assert '"powered": true' in control.ask(tmp_path / "c", "status")
 
 
+def test_status_counts_hosts_since_power_came(target: Target) -> None:
+    assert control.status(target)["hosts"] == 0
+    host = NvmeHost(target.address, target.subsystem.name)
+    assert control.status(target)["hosts"] == 1
+    target.power_cycle()
+    assert control.status(target)["hosts"] == 0
+    host.close()
+
+
+def test_who_asks_loads_nothing_of_the_drive() -> None:
+    look = "import sys, tests.opal_drive.control; print([name for name in sys.modules if name.startswith('tests.')])"
+    said = subprocess.run([sys.executable, "-c", look], cwd=REPOSITORY, capture_output=True, text=True, timeout=20)
+    assert said.stdout.strip() == "['tests.opal_drive', 'tests.opal_drive.control']"
+
+
 def test_the_command_line_survives_sighup_and_sigkill(tmp_path: Path) -> None:
     image = tmp_path / "drive.img"
     command = [sys.executable, "-m", "tests.opal_drive", "--image", str(image), "--size-mib", "8"]

@@ -38,6 +38,14 @@ def test_msid_is_read_as_linux_does(bench: Bench) -> None:
     assert _exchange(bench, "fa", 0x1001, 0x41)[0] == "fa"
 
 
+def test_the_kernel_ends_a_session_as_if_it_were_a_call(bench: Bench) -> None:
+    start = "f8 a800000000000000ff a8000000000000ff02 f0 8141 a80000020500000001 01 f1"
+    for number in ("1001", "1002"):
+        answer, _ = _exchange(bench, f"{start} {END}")
+        assert answer == f"f8a800000000000000ffa8000000000000ff03f0814182{number}f1f9f0000000f1"
+        assert _exchange(bench, f"fa f1 {END}", int(number, 16), 0x41)[0] == "fa"
+
+
 def test_a_refused_session_ends_with_its_status(bench: Bench) -> None:
     start = "f8 a800000000000000ff a8000000000000ff02 f0 8141 a80000020500000001 01"
     proof = "f2 00 a5 77726f6e67 f3 f2 03 a80000000900000006 f3 f1"
