@@ -8,8 +8,8 @@ import io
 import lzma
 import shutil
 import subprocess
-import tempfile
 import tarfile
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping

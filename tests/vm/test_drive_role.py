@@ -1,0 +1,208 @@
+"""The role storage and `airgap drive` on a stock Debian 13, from a new drive to one out of service."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from custody.trust.keys import PrivateKey
+from tests.opal_drive.faults import Fault
+from tests.vm import opal_host
+from tests.vm.machine import Machine
+from tests.vm.opal_host import OpalHost
+
+FIRST, SECOND = "first-passphrase-of-the-volume", "second-passphrase-of-the-volume"
+TEXT = b"what nobody but the site may read. "
+RANGE_AT = 16 << 20
+
+
+@dataclass
+class Life:
+    """One drive's life; each test finds it as the one before left it."""
+
+    host: OpalHost
+    folder: Path
+    escrow: PrivateKey
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def public(self) -> str:
+        """What stands in the site file."""
+        return base64.b64encode(self.escrow.public.der).decode()
+
+    def variables(self, **changed: str) -> dict[str, str]:
+        """The role's."""
+        return {
+            "storage_mode": "auto",
+            "storage_escrow_key": self.public,
+            "storage_passphrase_file": self.host.secret("passphrase", FIRST),
+            "storage_psid_file": self.host.secret("psid", self.host.drive.psid),
+            **changed,
+        }
+
+    def role(self, **changed: str) -> str:
+        """Run it; returns what it said."""
+        done = self.host.role(**self.variables(**changed))
+        self.said.append(done.text)
+        return done.text
+
+    def airgap(self, *arguments: str, stdin: str = "", rc: int = 0) -> str:
+        """Run a command that must end so."""
+        done = self.host.airgap(*arguments, stdin=stdin)
+        self.said.append(done.text)
+        assert done.rc == rc, done.text
+        return done.text
+
+    def secrets(self) -> dict[str, str]:
+        """What the newest escrow holds, opened by openssl and the escrow's private key, far from the host."""
+        names = self.host.machine.run("ls /var/lib/airgap/escrow").text.split()
+        newest = sorted(name for name in names if re.fullmatch(r"OPAL0001-\d{4}\.cms", name))[-1]
+        file, key = self.folder / newest, self.folder / "escrow.key"
+        file.write_bytes(self.host.machine.get(f"/var/lib/airgap/escrow/{newest}"))
+        key.write_bytes(self.escrow._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        argv = ["openssl", "cms", "-decrypt", "-inform", "DER", "-in", str(file), "-inkey", str(key)]
+        opened = json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
+        found: dict[str, str] = json.loads(base64.b64decode(opened["payload"]))
+        return found
+
+    def secrets_file(self, **changed: str) -> str:
+        """The opened escrow, brought back to the host."""
+        return self.host.secret("escrow.json", json.dumps({**self.secrets(), **changed}))
+
+    def header(self) -> str:
+        """Digest of the blocks before the range."""
+        return self.host.machine.run(f"head -c {RANGE_AT} {self.host.drive.device} | sha256sum").text
+
+    def reads_fail(self) -> bool:
+        """Whether the drive refuses the data."""
+        command = f"dd if={self.host.drive.device} of=/dev/null bs=4096 count=1 skip=4096 iflag=direct"
+        return b"No data available" in self.host.machine.run(command, check=False).stderr
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    with Machine("bench", opal_host.host_image()) as machine:
+        machine.wait_ssh()
+        yield Life(opal_host.start(machine), tmp_path_factory.mktemp("life"), PrivateKey.generate())
+
+
+def changed(said: str) -> int:
+    """How many tasks Ansible says that it changed."""
+    recap = re.search(r"ok=\d+ +changed=(\d+) +unreachable=0 +failed=0", said)
+    assert recap, said[-4000:]
+    return int(recap[1])
+
+
+def test_the_role_takes_a_new_drive_over(life: Life) -> None:
+    assert "factory" in life.airgap("drive", "list")
+    assert changed(life.role()) > 0
+    run = life.host.machine.run
+    dump = run(f"cryptsetup luksDump {life.host.drive.device}").text
+    assert "0: hw-opal-crypt" in dump
+    assert "cipher: aes-xts-plain64" in dump
+    queried = run(f"sedutil-cli --query {life.host.drive.device}").text
+    assert "LockingEnabled = Y" in queried
+    assert re.search(r"Feature Enabled +: yes", run(f"nvme sed discover {life.host.drive.device}").text)
+    assert run("findmnt -no SOURCE /srv/airgap").text == "/dev/mapper/airgap-data"
+    secrets = life.secrets()
+    assert secrets["psid"] == life.host.drive.psid
+    assert secrets["sid"] != secrets["admin"]
+
+
+def test_a_second_run_changes_nothing(life: Life) -> None:
+    assert changed(life.role()) == 0
+
+
+def test_the_medium_holds_noise(life: Life) -> None:
+    life.host.machine.put(TEXT * 4096, "/srv/airgap/models/secret.txt")
+    life.host.machine.run("sync")
+    found = life.host.machine.run(f"grep -c '{TEXT[:16].decode()}' {life.host.drive.image}", check=False)
+    assert (found.rc, found.text) == (1, "0")
+
+
+def test_locked_it_stays_locked_over_a_power_cycle_until_it_is_unlocked(life: Life) -> None:
+    life.airgap("drive", "lock")
+    assert life.reads_fail()
+    life.host.drive.power_cycle()
+    assert life.reads_fail()
+    life.airgap("unlock", stdin=FIRST)
+    assert life.host.machine.get("/srv/airgap/models/secret.txt").startswith(TEXT)
+
+
+def test_a_wrong_pin_is_refused_and_the_header_intact(life: Life) -> None:
+    before, escrow = life.header(), life.host.machine.run("ls /var/lib/airgap/escrow").text
+    for name in ("admin", "sid"):
+        wrong = life.secrets_file(**{name: "A" * 32})
+        new = life.host.secret("new", SECOND)
+        said = life.airgap(
+            "drive", "rotate", "OPAL0001", "--secrets", wrong, "--new-passphrase-file", new, stdin=FIRST, rc=24
+        )
+        assert "expected the right PIN" in said
+    assert life.header() == before
+    assert life.host.machine.run("ls /var/lib/airgap/escrow").text == escrow
+
+
+@pytest.mark.parametrize("steps", [3, 9])
+def test_rotation_goes_on_after_a_power_cut(life: Life, steps: int) -> None:
+    """The drive loses its power; what was begun goes on with the same command."""
+    old, new = (FIRST, SECOND) if life.host.airgap("unlock", "--dry-run").rc == 0 and steps == 3 else (SECOND, FIRST)
+    life.airgap("drive", "lock")
+    command = ("drive", "rotate", "OPAL0001", "--secrets", life.secrets_file(), "--new-passphrase-file")
+    life.host.drive.cut_after(steps)
+    life.host.airgap(*command, life.host.secret("new", new), stdin=old)
+    life.host.drive.wait()
+    assert life.host.drive.status()["last_cut"]
+    assert life.reads_fail()
+    before = life.secrets()
+    done = life.host.airgap(*command, life.host.secret("new", new), stdin=old)
+    assert done.rc == 0, done.text
+    after = life.secrets()
+    assert {after[name] for name in ("sid", "admin", "recovery_key")}.isdisjoint(before.values())
+    life.airgap("unlock", stdin=old, rc=24)
+    life.airgap("unlock", stdin=new)
+    assert life.host.machine.get("/srv/airgap/models/secret.txt").startswith(TEXT)
+
+
+def test_no_secret_was_seen(life: Life) -> None:
+    seen = "\n".join(life.said) + life.host.everything_seen()
+    secrets = life.secrets()
+    for name in ("sid", "admin", "recovery_key"):
+        assert secrets[name] not in seen, name
+    assert FIRST not in seen
+    assert SECOND not in seen
+    listing = life.host.machine.run("find /var/lib/airgap /etc/airgap -type f -perm /077 -printf '%p %m\\n'").text
+    assert not [line for line in listing.splitlines() if "storage.json" not in line], listing
+
+
+def test_out_of_service_its_data_are_gone_and_a_certificate_says_so(life: Life) -> None:
+    life.airgap("drive", "lock")
+    said = life.airgap("drive", "decommission", "OPAL0001", "--secrets", life.secrets_file(), "--out", "/root")
+    assert re.search(r"\d+ blocks compared, 0 as they were", said)
+    statement = json.loads(life.host.machine.get("/root/OPAL0001-decommissioned.dsse.json"))
+    told = json.loads(base64.b64decode(statement["payload"]))
+    assert (told["serial"], told["erased"]["unchanged"]) == ("OPAL0001", 0)
+    assert told["erased"]["compared"] > 10
+    assert life.host.machine.get("/root/OPAL0001-decommissioned.pdf").startswith(b"%PDF-")
+    assert not life.host.drive.status()["owned"]
+    assert "factory" in life.airgap("drive", "list")
+
+
+def test_somebody_elses_drive_is_refused_and_untouched(life: Life) -> None:
+    life.host.drive.faults = frozenset({Fault.OWNED_BY_OTHERS})
+    life.host.drive.start()
+    before = life.header()
+    for mode in ("auto", "opal+luks"):
+        said = life.role(storage_mode=mode)
+        assert "expected an Opal 2 drive as it leaves the factory, found owned" in said
+    assert life.header() == before
+    life.airgap("drive", "revert", "OPAL0001", stdin="0" * 32, rc=24)
+    life.airgap("drive", "revert", "OPAL0001", stdin=life.host.drive.psid)
+    assert not life.host.drive.status()["owned"]
