@@ -30,7 +30,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path: {description: "The disk's device.", type: str, returned: success, sample: /dev/nvme0n1}
+device: {description: "The disk's device.", type: str, returned: success, sample: /dev/nvme0n1}
 model: {description: "The disk's model.", type: str, returned: success}
 size_bytes: {description: Its size in bytes., type: int, returned: success}
 kind:
@@ -71,7 +71,7 @@ def main() -> None:
     judged = kinds.judge(found)
     told = {"discovery": asdict(found)} if found else {}
     module.exit_json(
-        changed=False, path=str(disk.path), model=disk.model, size_bytes=disk.size_bytes,
+        changed=False, device=str(disk.path), model=disk.model, size_bytes=disk.size_bytes,
         kind=str(judged.kind), why=judged.why, remedy=judged.remedy, **told,
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ _BASE = (
     "udev",
 )
 _WORKSTATION = ("cryptsetup", "e2fsprogs", "fdisk", "openssl", "python3", "python3-venv")
-_BENCH = ("cryptsetup", "e2fsprogs", "fdisk", "keyutils", "nvme-cli", "python3", "sedutil")
+_BENCH = ("cryptsetup", "e2fsprogs", "fdisk", "keyutils", "nvme-cli", "openssl", "python3", "sedutil")
 
 # The workstation and the bench start fast: nothing periodic, no log on disk, no login prompt on the serial line.
 _MASKED = (
