@@ -56,6 +56,7 @@ def test_key_files_that_are_refused() -> None:
     key = PrivateKey.generate()
     with pytest.raises(SecretRefused, match="at least 15"):
         key.dump(b"fourteen chars")
+    assert PrivateKey.load(key.dump(b"fifteen, exact."), b"fifteen, exact.", "alice.key").public == key.public
     with pytest.raises(SecretRefused, match="does not open"):
         PrivateKey.load(key.dump(PASSPHRASE), b"another passphrase", "alice.key")
     plain = ec.generate_private_key(ec.SECP384R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
