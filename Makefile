@@ -64,7 +64,8 @@ test-nightly: setup ## what takes hours; stopped, it goes on with the next case 
 	$(BIN)/pytest -q tests -m nightly --resume build/nightly
 
 mutation: setup ## change custody/trust line by line and see that a test fails; hours, resumable
-	$(BIN)/mutmut run && $(BIN)/mutmut results
+	$(BIN)/mutmut run
+	$(BIN)/python -m tests.mutants
 
 docs: setup ## write the reference pages and man pages that the code itself knows
 	$(BIN)/python docs/generate.py

@@ -24,13 +24,16 @@ _ALIVE = {0, 5, 33}
 #: Variables and arguments that only name a document in errors, or say where in it.
 _LABELS = {"name", "what", "where", "first", "halves"}
 #: Functions that take such a name, a literal one as their last argument.
-_NAMED = {"_envelope", "_own_key", "_revocations", "parse", "require", "require_growth", "signers"}
+_NAMED = {"_check_sense", "_envelope", "_own_key", "_revocations", "parse", "require", "require_growth", "signers"}
 #: Functions in which these variables are places that are opened.
 _PLACES = {"x__check_listing", "x__leaves"}
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Takes out what only makes an error's words."""
+    """Takes out what only makes an error's words; labels stay in functions that open what they name."""
+
+    def __init__(self, labels: bool) -> None:
+        self._labels = _LABELS if labels else set[str]()
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         if isinstance(node.exc, ast.Call):
@@ -38,7 +41,7 @@ class _WithoutWords(ast.NodeTransformer):
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        if isinstance(node.targets[0], ast.Name) and node.targets[0].id in _LABELS:
+        if isinstance(node.targets[0], ast.Name) and node.targets[0].id in self._labels:
             node.value = ast.Constant("words")
             return node
         return self.generic_visit(node)
@@ -48,7 +51,7 @@ class _WithoutWords(ast.NodeTransformer):
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         for at, argument in enumerate(node.args if called in _NAMED else ()):
             last = at == len(node.args) - 1
-            if (isinstance(argument, ast.Name) and argument.id in _LABELS) or (
+            if (isinstance(argument, ast.Name) and argument.id in self._labels) or (
                 last and isinstance(argument, (ast.JoinedStr, ast.Constant))
             ):
                 node.args[at] = ast.Constant(None)
@@ -57,8 +60,7 @@ class _WithoutWords(ast.NodeTransformer):
 
 def plain(function: ast.FunctionDef) -> str:
     """The function without words."""
-    tree = ast.parse(ast.unparse(function))
-    return ast.unparse(tree if function.name in _PLACES else _WithoutWords().visit(tree))
+    return ast.unparse(_WithoutWords(function.name not in _PLACES).visit(ast.parse(ast.unparse(function))))
 
 
 def alive(mutants: Path) -> Iterator[tuple[str, list[str], bool]]:

@@ -88,6 +88,22 @@ def test_the_digest_of_a_statement_is_that_of_its_bytes(tmp_path: Path, algorith
     assert statement.parse(data, "it").digest == hashlib.new(algorithm, data).hexdigest()
 
 
+def test_a_list_of_digests_has_one_spelling(tmp_path: Path) -> None:
+    files = statement.parse((sealed(tmp_path / "b") / "carrier/statement.json").read_bytes(), "it").predicate.files
+    expected = "".join(f"{each.sha256}  {each.path}\n" for each in sorted(files, key=lambda each: each.path))
+    assert len(files) > 1
+    assert statement.sums(reversed(files)) == expected.encode()
+    assert (tmp_path / "b/sealed/SHA256SUMS").read_bytes() == expected.encode()
+
+
+def test_documents_have_the_digests_of_their_files(tmp_path: Path) -> None:
+    data = (sealed(tmp_path / "bundle", digest="sha384") / "carrier/statement.json").read_bytes()
+    (document,) = statement.parse(data, "it").predicate.sbom
+    (file,) = (each for each in statement.parse(data, "it").predicate.files if each.path == document.path)
+    assert (document.sha256, document.sha384) == (file.sha256, file.sha384)
+    assert len(document.digest) == 96
+
+
 def test_a_bundle_of_the_first_days_without_sbom_is_read(tmp_path: Path) -> None:
     content = json.loads((sealed(tmp_path / "bundle") / "carrier/statement.json").read_bytes())
     content["predicate"]["sbom"] = []
