@@ -67,7 +67,8 @@ test-opal-compat: setup ## cryptsetup's own test of OPAL, from Debian's source p
 	$(BIN)/pytest -q tests/vm/test_opal_compat.py -m nightly
 
 mutation: setup ## change custody/trust line by line and see that a test fails; hours, resumable
-	$(BIN)/mutmut run && $(BIN)/mutmut results
+	$(BIN)/mutmut run
+	$(BIN)/python -m tests.mutants
 
 docs: setup ## write the reference pages and man pages that the code itself knows
 	$(BIN)/python docs/generate.py

@@ -1,7 +1,8 @@
 """What differs between two bundles, or their locks: packages, wheels, models, files, licences, and what they are for.
 
-Reads locks, and from a bundle also its SBOM, which knows the licences of wheels. It verifies nothing but that these
-two are the files that the bundle's Statement names; whoever signs or installs reads and verifies the bundle itself.
+Reads locks, and from a bundle also its SBOM, which knows the licences of packages and wheels. It verifies nothing but
+that these two are the files that the bundle's Statement names; whoever signs or installs reads and verifies the bundle
+itself.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from custody.trust.statement import Statement
 
 #: In the order in which they are shown.
 KINDS = ("bundle", "package", "wheel", "built here", "model", "file", "licence")
+_PACKAGES = "data/apt/"
 #: Facts of what is new or gone.
 _OF_NEW = 3
 Word = Literal["new", "changed", "gone"]
@@ -45,20 +47,31 @@ class Thing:
 
 @dataclass(frozen=True)
 class Known:
-    """What the SBOM knows of a wheel beside the lock; `licence` is "" when the wheel declares none."""
+    """What the SBOM knows of a package or wheel beside the lock; `licences` is empty when it declares none."""
 
-    licence: str
+    licences: tuple[str, ...]
     size_bytes: int
 
+    @property
+    def licence(self) -> str:
+        """All of them in one line."""
+        return ", ".join(self.licences)
 
-_UNKNOWN = Known("", 0)
+
+_UNKNOWN = Known((), 0)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a bundle or a lock holds; `wheels` is by `name==version`, and None for a lock or a bundle without SBOM."""
+    """What a bundle or a lock holds.
+
+    Attributes:
+        packages: by path below `sealed/`; None for a lock, or a bundle whose SBOM says nothing of their licences.
+        wheels: by `name==version`; None for a lock, or a bundle without SBOM.
+    """
 
     lock: Lock
+    packages: Mapping[str, Known] | None = None
     wheels: Mapping[str, Known] | None = None
 
     @property
@@ -148,9 +161,11 @@ def read_contents(place: Path) -> Contents:
         return Contents(lock)
     data = _read(place, statement, SBOM_NAME)
     try:
-        return Contents(lock, dict(_known(json.loads(data)["components"])))
+        known = dict(_known(json.loads(data)["components"]))
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise BundleMalformed(f"{place}/sealed/{SBOM_NAME}: not an SBOM of ours: {error!r}") from error
+    packages = {key: known.pop(key) for key in list(known) if key.startswith(_PACKAGES)}
+    return Contents(lock, packages if any(each.licences for each in packages.values()) else None, known)
 
 
 def _read(place: Path, statement: Statement, path: str) -> bytes:
@@ -168,7 +183,8 @@ def _read(place: Path, statement: Statement, path: str) -> bytes:
 
 def _known(components: Iterable[dict[str, Any]]) -> Iterator[tuple[str, Known]]:
     for component in components:
-        if component["bom-ref"].startswith("data/wheels/") and "version" in component:
+        path = component["bom-ref"]
+        if path.startswith((_PACKAGES, "data/wheels/")) and "version" in component:
             (size,) = (p["value"] for p in component["properties"] if p["name"] == "airgap:size_bytes")
             said = [
                 each.get("expression") or each["license"].get("id") or each["license"]["name"]
@@ -176,13 +192,17 @@ def _known(components: Iterable[dict[str, Any]]) -> Iterator[tuple[str, Known]]:
             ]
             if odd := unseen("".join((component["name"], component["version"], *said))):
                 raise ValueError(f"expected visible text, found {odd}")
-            yield f"{component['name']}=={component['version']}", Known(", ".join(said), int(size))
+            key = path if path.startswith(_PACKAGES) else f"{component['name']}=={component['version']}"
+            yield key, Known(tuple(sorted(said)), int(size))
 
 
 def difference(old: Contents, new: Contents) -> Difference:
     """What is new, changed and gone from `old` to `new`; equal contents have no changes."""
+    # What one side alone knows is no difference.
     if old.wheels is None or new.wheels is None:
-        old, new = replace(old, wheels=None), replace(new, wheels=None)  # what one side alone knows is no difference
+        old, new = replace(old, wheels=None), replace(new, wheels=None)
+    if old.packages is None or new.packages is None:
+        old, new = replace(old, packages=None), replace(new, packages=None)
     before, after = _things(old), _things(new)
     groups: dict[tuple[int, str], tuple[list[Thing], list[Thing]]] = defaultdict(lambda: ([], []))
     for side, things in enumerate((before, after)):
@@ -210,8 +230,10 @@ def _matched(old: list[Thing], new: list[Thing]) -> Iterator[Change]:
 
 def _things(contents: Contents) -> list[Thing]:
     """Everything that is compared."""
-    things = [*_bundle(contents.lock), *_carried(contents.lock, contents.wheels or {})]
-    licences = {thing.facts.get("licence", "") for thing in things} - {""}
+    packages, wheels = contents.packages or {}, contents.wheels or {}
+    licences = {name for known in (*packages.values(), *wheels.values()) for name in known.licences}
+    licences |= {model.license for model in contents.lock.models}
+    things = [*_bundle(contents.lock), *_carried(contents.lock, packages, wheels)]
     return [*things, *(Thing("licence", name, {}) for name in licences)]
 
 
@@ -223,12 +245,14 @@ def _bundle(lock: Lock) -> Iterator[Thing]:
                 yield Thing("bundle", f"{prefix}{name.replace('_', ' ')}", {"value": str(value)})
 
 
-def _carried(lock: Lock, known: Mapping[str, Known]) -> Iterator[Thing]:
+def _carried(lock: Lock, packages: Mapping[str, Known], known: Mapping[str, Known]) -> Iterator[Thing]:
     for deb in lock.debs:
         if uses := [use for use in deb.uses if use != "tree"]:
             native = deb.architecture in ("all", lock.target.architecture)
             name = deb.package if native else f"{deb.package}:{deb.architecture}"
-            facts = {"version": deb.version, "use": " ".join(sorted(uses)), "sha256": deb.sha256}
+            more = packages.get(f"{_PACKAGES}{deb.archive}/{deb.path}", _UNKNOWN)
+            facts = {"version": deb.version, "licence": more.licence, "use": " ".join(sorted(uses))}
+            facts["sha256"] = deb.sha256
             yield Thing("package", name, facts, deb.size_bytes)
     for wheel in lock.wheels:
         more = known.get(f"{wheel.name}=={wheel.version}", _UNKNOWN)

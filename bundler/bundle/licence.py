@@ -6,6 +6,7 @@ Believed as a declaration and no more; a wheel that says nothing, or cannot be r
 from __future__ import annotations
 
 import zipfile
+from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
@@ -17,22 +18,38 @@ _MAX_CHARACTERS = 100
 _CLASSIFIER = "License :: "
 
 
-def wheel_licence(wheel: Path) -> str | None:
-    """The licence that a wheel declares: an SPDX expression, or words."""
+@dataclass(frozen=True, order=True)
+class Declared:
+    """A licence as somebody declares it.
+
+    Attributes:
+        spdx: words that are an SPDX identifier or expression mean just that.
+    """
+
+    text: str
+    spdx: bool = True
+
+
+def fitting(text: str) -> bool:
+    """Whether it can be the name of a licence."""
+    return 0 < len(text) <= _MAX_CHARACTERS and text.isprintable()
+
+
+def wheel_licence(wheel: Path) -> tuple[Declared, ...]:
+    """The licence that a wheel declares: an SPDX expression, or words; at most one."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             infos = [i for i in archive.infolist() if i.filename.count("/") == 1 and i.filename.endswith(_METADATA)]
             if len(infos) != 1 or infos[0].file_size > _MAX_METADATA_BYTES:
-                return None
+                return ()
             metadata = HeaderParser().parsestr(archive.read(infos[0]).decode(errors="replace"))
     except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile):
-        return None
+        return ()
     return _declared(metadata)
 
 
-def _declared(metadata: Message) -> str | None:
+def _declared(metadata: Message) -> tuple[Declared, ...]:
     said = [str(metadata.get(name, "")).strip() for name in ("License-Expression", "License")]
     classifiers = [c.removeprefix(_CLASSIFIER) for c in metadata.get_all("Classifier", ()) if c.startswith(_CLASSIFIER)]
     said.append(", ".join(sorted(c.rpartition(" :: ")[2] for c in classifiers)))
-    fitting = (s for s in said if s and s != "UNKNOWN" and len(s) <= _MAX_CHARACTERS and s.isprintable())
-    return next(fitting, None)
+    return tuple(Declared(s) for s in said if s != "UNKNOWN" and fitting(s))[:1]

@@ -185,7 +185,7 @@ def open_request(data: bytes, name: str) -> Opened:
     statement = statements.parse(payload, f"{name}: statement")
     for what, expected, found in (
         ("pae_sha384", request.pae_sha384, digest(pae(request.payload_type, payload)).hex()),
-        ("statement_digest", request.statement_digest, hexdigest(statement.algorithm, payload)),
+        ("statement_digest", request.statement_digest, statement.digest),
     ):
         if expected != found:
             raise DigestMismatch(f"{name}: {what}: expected {expected}, found {found}", _AGAIN)

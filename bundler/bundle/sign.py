@@ -23,7 +23,6 @@ from custody.trust import statement as statements
 from custody.trust.chain import Trust
 from custody.trust.envelope import LIMIT_BYTES, Envelope, pae
 from custody.trust.keys import Signer, digest
-from custody.trust.profile import hexdigest
 from custody.trust.root import Person, Root
 from custody.trust.statement import Statement
 from custody.trust.verify import verify_unsigned
@@ -55,7 +54,7 @@ class Shown:
     @property
     def statement_digest(self) -> str:
         """As `airgap build` prints it."""
-        return hexdigest(self.statement.algorithm, self.envelope.payload)
+        return self.statement.digest
 
     def lines(self) -> list[str]:
         """For people."""
@@ -164,7 +163,7 @@ def read_base(path: Path, root: Root | None) -> Base:
         raise InputInvalid(f"{path}: not over a Statement", "name a bundle, or its carrier/statement.dsse.json")
     signed_by = signers_of(envelope, root, str(path)) if root is not None else _UNCHECKED
     statement = statements.parse(envelope.payload, str(path))
-    return Base(statement, hexdigest(statement.algorithm, envelope.payload), signed_by)
+    return Base(statement, statement.digest, signed_by)
 
 
 def _write(folder: Path, signed: Envelope, keyid: str, trust: Path) -> None:

@@ -19,7 +19,7 @@ from custody.trust import root as roots
 from custody.trust.chain import Carried, Trust, believe
 from custody.trust.envelope import Envelope
 from custody.trust.keys import Signer
-from custody.trust.profile import PROFILES, hexdigest
+from custody.trust.profile import PROFILES
 from custody.trust.revocations import Revocations
 from custody.trust.root import LIMIT_BYTES, Person, Root
 
@@ -190,8 +190,7 @@ class TrustFolder:
 
 def statement_digest(bundle: Path) -> str:
     """Digest of a bundle's Statement, for revoking it."""
-    statement, data = unsigned_statement(bundle)
-    return hexdigest(statement.algorithm, data)
+    return unsigned_statement(bundle)[0].digest
 
 
 def _read(path: Path, limit_bytes: int = LIMIT_BYTES) -> bytes:

@@ -96,7 +96,7 @@ def seal(
     _put(staging / "carrier" / "statement.json", statement.dump())
     _settle(staging)
     staging.rename(destination)
-    return hexdigest(algorithm, statement.dump())
+    return statement.digest
 
 
 def _payload(sealed: Path) -> list[str]:

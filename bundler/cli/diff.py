@@ -35,7 +35,7 @@ _PAGE = Path(__file__).with_name("diff.html.j2")
 def command(old: Path, new: Path, html: Path | None, as_json: bool) -> None:
     """Show what is new, changed and gone from OLD to NEW; each is a bundle or a lock.
 
-    Licences of wheels are known of bundles alone. Neither bundle is verified: that is `airgap verify`.
+    Licences of packages and wheels are known of bundles alone. Neither bundle is verified: that is `airgap verify`.
 
     \b
     Example: airgap diff /srv/bundles/demo-1 /srv/bundles/demo-2

@@ -27,7 +27,6 @@ from bundler.manifest.lock import Lock, dump_lock
 from custody.errors import AirgapError, BundleMalformed, DigestMismatch, FetchFailed, SpaceShort, TargetRefused
 from custody.lock import alone
 from custody.report import Reporter
-from custody.trust.profile import hexdigest
 from custody.trust.verify import verify_unsigned
 
 #: Fetches at a time: enough to hide latency, few enough for any mirror's manners.
@@ -153,7 +152,7 @@ def check(lock: Lock, bundle: Path, cache: Cache, project: Path, reporter: Repor
             f"compare with {again}; do not approve it",
         )
     shutil.rmtree(again)
-    return hexdigest(statement.algorithm, payload)
+    return statement.digest
 
 
 def _staging(destination: Path) -> Path:
@@ -167,7 +166,7 @@ def _items(lock: Lock, workplace: Workplace) -> list[Item]:
 def _built(destination: Path, lock_sha256: str, reporter: Reporter) -> str:
     """What an earlier run made, looked at as a signer would; returns the digest of its Statement."""
     try:
-        statement, payload = unsigned_statement(destination)
+        statement, _ = unsigned_statement(destination)
         found = statement.predicate.bundle.lock_sha256
     except BundleMalformed:
         found = "something else"
@@ -178,7 +177,7 @@ def _built(destination: Path, lock_sha256: str, reporter: Reporter) -> str:
         )
     reporter.note(f"{destination} is there already; reading it")
     verify_unsigned(FolderSource(destination), statement, reporter)
-    return hexdigest(statement.algorithm, payload)
+    return statement.digest
 
 
 def fetch(items: Sequence[Item], cache: Cache, reporter: Reporter) -> None:

@@ -38,7 +38,12 @@ def compare_start(start: StartPartition, place: Path) -> None:
     expected |= {f"bootstrap/{name}": entry.digest for name, entry in start.debs.items()}
     expected |= {f"{FOLDER}/{name}": hexdigest(algorithm, data) for name, data in start.kit.items()}
     for name, digest in expected.items():
-        with (place / name).open("rb") as stream:
-            found = hashlib.file_digest(stream, algorithm).hexdigest()
+        try:
+            with (place / name).open("rb") as stream:
+                found = hashlib.file_digest(stream, algorithm).hexdigest()
+        except OSError as error:
+            raise DigestMismatch(
+                f"{name}: expected {algorithm} {digest}, found nothing: {error.strerror}", _HINT
+            ) from error
         if found != digest:
             raise DigestMismatch(f"{name}: expected {algorithm} {digest}, read back {found}", _HINT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )  # fmt: skip
 
-from custody.errors import SecretRefused, TrustRejected
+from custody.errors import InputInvalid, SecretRefused, TrustRejected
 from custody.trust.profile import MLDSA_SCHEME, P384_SCHEME
 
 #: Short passphrases fall to guessing on whatever hardware the finder owns (NIST SP 800-63B: at least 15 alone).
@@ -49,15 +50,20 @@ class PublicKey:
     der: bytes
 
     def __post_init__(self) -> None:
+        if self._key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.der:
+            raise TrustRejected("public key: expected the named-curve, uncompressed encoding, found another one")
+
+    @cached_property
+    def _key(self) -> ec.EllipticCurvePublicKey | MLDSA87PublicKey:
         try:
             key = load_der_public_key(self.der)
         except (ValueError, UnsupportedAlgorithm) as error:
             raise TrustRejected(f"public key: not a SubjectPublicKeyInfo: {error}") from error
-        p384 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)
-        if not p384 and not isinstance(key, MLDSA87PublicKey):
-            raise TrustRejected("public key: expected ECDSA on curve P-384 or ML-DSA-87, found something else")
-        if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.der:
-            raise TrustRejected("public key: expected the named-curve, uncompressed encoding, found another one")
+        if isinstance(key, MLDSA87PublicKey):
+            return key
+        if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1):
+            return key
+        raise TrustRejected("public key: expected ECDSA on curve P-384 or ML-DSA-87, found something else")
 
     @property
     def keyid(self) -> str:
@@ -67,25 +73,23 @@ class PublicKey:
     @property
     def scheme(self) -> str:
         """How it signs: one of `custody.trust.profile`'s schemes."""
-        return MLDSA_SCHEME if isinstance(load_der_public_key(self.der), MLDSA87PublicKey) else P384_SCHEME
+        return MLDSA_SCHEME if isinstance(self._key, MLDSA87PublicKey) else P384_SCHEME
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether `signature` over `message` is this key's."""
-        key = load_der_public_key(self.der)
-        if not isinstance(key, MLDSA87PublicKey):
+        if not isinstance(self._key, MLDSA87PublicKey):
             return self.verifies_digest(signature, digest(message))
         try:
-            key.verify(signature, message)
+            self._key.verify(signature, message)
         except InvalidSignature:
             return False
         return True
 
     def verifies_digest(self, signature: bytes, sha384: bytes) -> bool:
         """The same for a message of which only the SHA-384 is known, and a P-384 key."""
-        key = load_der_public_key(self.der)
-        assert isinstance(key, ec.EllipticCurvePublicKey)
+        assert isinstance(self._key, ec.EllipticCurvePublicKey)
         try:
-            key.verify(signature, sha384, _DIGEST)
+            self._key.verify(signature, sha384, _DIGEST)
         except InvalidSignature:
             return False
         return True
@@ -121,10 +125,16 @@ class PrivateKey:
 
     @staticmethod
     def generate(scheme: str = P384_SCHEME) -> PrivateKey:
-        """A new key."""
+        """A new key.
+
+        Raises:
+            InputInvalid: a scheme that no profile knows.
+        """
         if scheme == MLDSA_SCHEME:
             return PrivateKey(MLDSA87PrivateKey.generate())
-        return PrivateKey(ec.generate_private_key(ec.SECP384R1()))
+        if scheme == P384_SCHEME:
+            return PrivateKey(ec.generate_private_key(ec.SECP384R1()))
+        raise InputInvalid(f"{scheme}: expected the scheme {P384_SCHEME} or {MLDSA_SCHEME}")
 
     @staticmethod
     def load(pem: bytes, passphrase: bytes, name: str) -> PrivateKey:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -24,7 +25,7 @@ from pydantic import (
 
 from custody.errors import BundleMalformed
 from custody.trust import canonical
-from custody.trust.profile import algorithm_of
+from custody.trust.profile import algorithm_of, hexdigest
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -159,8 +160,13 @@ class Statement(_Strict):
         """Digest of that list."""
         return self.subject[0].digest[self.algorithm]
 
+    @cached_property
+    def digest(self) -> str:
+        """Of its bytes, with the bundle's algorithm: the name under which it is approved, revoked and gone back to."""
+        return hexdigest(self.algorithm, self.dump())
+
     def dump(self) -> bytes:
-        """Canonical bytes: what is signed."""
+        """Canonical bytes: what is signed. What `parse` has read gives just the bytes that were read."""
         return canonical.dump(self.model_dump(mode="json", by_alias=True))
 
 
@@ -192,13 +198,15 @@ def parse(data: bytes, name: str) -> Statement:
         BundleMalformed: not canonical, unknown or missing fields, a path outside the grammar, two paths alike,
             digests of another algorithm than the bundle's, or `sbom` differs from what `files` has below `sbom/`.
     """
-    canonical.parse(data, name, LIMIT_BYTES)
+    content = canonical.parse(data, name, LIMIT_BYTES)
     try:
         statement = Statement.model_validate_json(data)
     except ValidationError as error:
         first: Any = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BundleMalformed(f"{name}: {where}: {first['msg']}") from error
+    if statement.model_dump(mode="json", by_alias=True) != content:
+        raise BundleMalformed(f"{name}: a field is left out, or is there with nothing in it")
     paths = [entry.path for entry in statement.predicate.files]
     check_paths(paths)
     if paths != sorted(paths):

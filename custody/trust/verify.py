@@ -96,7 +96,7 @@ class VerifiedBundle:
     @property
     def offer(self) -> Offer:
         """As policy wants it."""
-        return _offer(self.statement, self.statement.dump())
+        return _offer(self.statement)
 
     def entries(self, below: str = "") -> tuple[Entry, ...]:
         """Entries whose path starts with `below`, sorted by path."""
@@ -195,7 +195,7 @@ def verify_statement(source: Source, trust: Trust) -> VerifiedBundle:
             f" {trust.root.profile.algorithm}, found {statement.algorithm}",
             "name that profile in the manifest, and lock, build and sign anew",
         )
-    require_not_revoked(_offer(statement, envelope.payload), trust.revocations)
+    require_not_revoked(_offer(statement), trust.revocations)
     _check_listing(source, statement)
     return VerifiedBundle(statement, trust, builders, approvers, source, _MADE_HERE)
 
@@ -256,8 +256,8 @@ def _check_contents(source: Source, entries: Iterable[Entry], reporter: Reporter
             raise
 
 
-def _offer(statement: Statement, data: bytes) -> Offer:
-    return Offer(statement.predicate.bundle, hexdigest(statement.algorithm, data))
+def _offer(statement: Statement) -> Offer:
+    return Offer(statement.predicate.bundle, statement.digest)
 
 
 def _digest(entry: Entry, data: bytes) -> bytes:

@@ -539,6 +539,8 @@ STATEMENTS: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("not_utf8", lambda x: x.replace(b'"channel":"test"', b'"channel":"t\xff"')),
     ("nul_byte", lambda x: x.replace(b'"channel":"test"', b'"channel":"te\0t"')),
     ("empty", lambda x: b""),
+    ("field_left_out", lambda x: x.replace(b'"base":null,', b"")),
+    ("empty_digest", lambda x: x.replace(b',"size_bytes"', b',"sha384":null,"size_bytes"', 1)),
 ]
 
 

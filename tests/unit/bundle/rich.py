@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -114,8 +115,43 @@ def _filenames(sources: Iterable[LockedSource]) -> list[tuple[LockedSource, str]
     return [(s, f"{s.name.replace('-', '_')}-{s.version}-{tags[s.name]}.whl") for s in sources]
 
 
+MACHINE_READABLE = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
+#: What packages say of their licences; a name alone is another package, to whose file a link leads.
+COPYRIGHTS = {
+    "openssl": f"{MACHINE_READABLE}\nFiles: *\nLicense: Apache-2.0\n\nFiles: util/*\nLicense: GPL-1+ or Artistic\n",
+    "python3": "python3-minimal",
+    "ca-certificates": f"{MACHINE_READABLE}\nFiles: *\nLicense: GPL-2+\n\nFiles: mozilla/*\nLicense: MPL-2.0\n",
+}
+
+
+def deb_bytes(*members: tuple[str, bytes | str], compression: str = "xz") -> bytes:
+    """A package (deb(5)) of files; of links where the content is text, of folders where a name ends with a slash."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=f"w:{compression}") as archive:  # type: ignore[call-overload]
+        for name, content in members:
+            member = tarfile.TarInfo(f"./{name}".rstrip("/"))
+            if name.endswith("/"):
+                member.type = tarfile.DIRTYPE
+            elif isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+            else:
+                member.size = len(content)
+            archive.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
+    data = out.getvalue()
+    found = b"!<arch>\n"
+    suffix = f".{compression}" if compression else ""
+    for name, content in (("debian-binary", b"2.0\n"), ("control.tar", b"odd"), (f"data.tar{suffix}", data)):
+        found += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content
+        found += b"\n" * (len(content) % 2)
+    return found
+
+
 def _deb(package: str) -> bytes:
-    return f"the package {package}".encode()
+    told, place = COPYRIGHTS.get(package), f"usr/share/doc/{package}"
+    if told is None:
+        return f"the package {package}".encode()
+    link = "\n" not in told
+    return deb_bytes((place, told) if link else (f"{place}/copyright", told.encode()), (f"usr/bin/{package}", b"code"))
 
 
 def _stanza(package: str, version: str, architecture: str, path: str) -> str:

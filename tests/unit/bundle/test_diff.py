@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bundler.manifest.lock import Lock, dump_lock
 from custody.errors import BundleMalformed, DigestMismatch, InputInvalid
 from custody.trust import canonical
 
-from .rich import BUILT, OWN, Rich, licensed_wheel, rich, sealed, sha256
+from .rich import BUILT, DEBS, OWN, Rich, licensed_wheel, rich, sealed, sha256
 
 OLD = rich().lock
 
@@ -71,7 +72,7 @@ def test_a_newer_package() -> None:
 
 def test_the_same_version_with_other_bytes_is_told_by_its_digest() -> None:
     (openssl,) = told(changed("debs", 0, sha256="a" * 64))
-    assert openssl[3] == [("sha256", sha256(b"the package openssl"), "a" * 64)]
+    assert openssl[3] == [("sha256", OLD.debs[0].sha256, "a" * 64)]
     assert any("sha256" in row and "aaaaaaaaaaaa" in row for row in table(changed("debs", 0, sha256="a" * 64)))
 
 
@@ -153,10 +154,33 @@ def test_a_bundle_s_sbom_tells_licences_of_wheels_and_sizes_of_what_was_built(tm
     ]  # fmt: skip
     assert found.changes[1].facts == [("licence", "MIT", "ISC")]
     assert found.sizes["built here"] == (len(OWN) + len(BUILT),) * 2
-    # One side alone knows its licences: no difference.
+    # One side alone knows its licences, of all or of packages: no difference.
     lock = tmp_path / "old.lock.json"
     lock.write_bytes(dump_lock(OLD))
     assert difference(read_contents(lock), read_contents(old)).changes == ()
+
+
+def test_a_bundle_of_before_that_knew_no_licences_of_packages(tmp_path: Path, as_made: Path) -> None:
+    now = read_contents(as_made)
+    assert now.packages is not None
+    assert difference(replace(now, packages=None), now).changes == ()
+    silent = {path: replace(known, licences=()) for path, known in now.packages.items()}
+    assert {c.kind for c in difference(replace(now, packages=silent), now).changes} == {"package", "licence"}
+    made = rich()
+    unread = {path: b"odd" for path in made.payload if path.endswith(".deb")}
+    assert read_contents(sealed(tmp_path / "unread", Rich(made.lock, {**made.payload, **unread}))).packages is None
+
+
+def test_a_package_with_another_licence(tmp_path: Path, as_made: Path) -> None:
+    now = read_contents(as_made)
+    path = f"data/apt/debian/{DEBS[0][3]}"
+    assert now.packages is not None
+    other = {**now.packages, path: replace(now.packages[path], licences=("Apache-2.0", "ISC"))}
+    package, gone, came = difference(now, replace(now, packages=other)).changes
+    assert package.facts == [("licence", "Apache-2.0, GPL-1+ or Artistic", "Apache-2.0, ISC")]
+    assert [(c.word, c.kind, c.name) for c in (gone, came)] == [
+        ("gone", "licence", "GPL-1+ or Artistic"), ("new", "licence", "ISC"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["lock.json", SBOM_NAME])

@@ -10,7 +10,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from bundler.bundle.licence import wheel_licence
+from bundler.bundle.licence import Declared, wheel_licence
 from bundler.bundle.write import SBOM_NAME
 from custody.trust import statement as statements
 
@@ -72,6 +72,19 @@ def test_packages_have_the_names_that_scanners_know(sbom: dict[str, Any]) -> Non
     assert openssl["purl"] == "pkg:deb/debian/openssl@3.5.1-1%2Bdeb13u1?arch=amd64&distro=trixie"
     assert (openssl["version"], properties(openssl)["airgap:uses"]) == ("3.5.1-1+deb13u1", "appliance bootstrap")
     assert not [each for each in sbom["components"] if each["name"] == "gcc-14"], "the build tree is not carried"
+
+
+def test_packages_have_the_licences_that_they_declare(sbom: dict[str, Any]) -> None:
+    openssl, python3, certificates = (
+        component(sbom, f"data/apt/debian/{deb[3]}")["licenses"] for deb in rich.DEBS if deb[4] != "tree"
+    )
+    assert openssl == [
+        {"license": {"acknowledgement": "declared", "id": "Apache-2.0"}},
+        {"license": {"acknowledgement": "declared", "name": "GPL-1+ or Artistic"}},
+    ]
+    (pointer,) = python3
+    assert pointer["license"]["name"] == "see /usr/share/doc/python3/copyright"
+    assert [each["license"]["id"] for each in certificates] == ["GPL-2.0-or-later", "MPL-2.0"]
 
 
 def test_wheels_have_address_licence_and_environments(sbom: dict[str, Any]) -> None:
@@ -159,10 +172,10 @@ def test_what_an_interrupted_seal_left_is_made_again(tmp_path: Path) -> None:
 def test_a_wheel_says_its_licence(tmp_path: Path, headers: list[str], expected: str | None) -> None:
     wheel = tmp_path / "thing-1.0-py3-none-any.whl"
     wheel.write_bytes(licensed_wheel("thing", "1.0", *headers))
-    assert wheel_licence(wheel) == expected
+    assert wheel_licence(wheel) == ((Declared(expected),) if expected else ())
 
 
 def test_a_wheel_that_cannot_be_read_has_no_known_licence(tmp_path: Path) -> None:
     wheel = tmp_path / "thing-1.0-py3-none-any.whl"
     wheel.write_bytes(b"PK no archive")
-    assert wheel_licence(wheel) is None
+    assert wheel_licence(wheel) == ()

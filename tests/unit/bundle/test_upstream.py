@@ -104,7 +104,7 @@ def test_refuses_inrelease_with_text_around_what_was_signed(tmp_path: Path, sign
 
 def test_refuses_index_that_inrelease_does_not_name(tmp_path: Path, sign: Sign, keyring: Path) -> None:
     made = rich(sign)
-    text = lzma.decompress(made.payload[PACKAGES]).replace(sha256(b"the package openssl").encode(), b"0" * 64)
+    text = lzma.decompress(made.payload[PACKAGES]).replace(sha256(made.payload[OPENSSL]).encode(), b"0" * 64)
     found = refused(signed(tmp_path, Rich(made.lock, {**made.payload, PACKAGES: lzma.compress(text)})), keyring)
     assert "InRelease expects sha256" in found["debian trixie main/binary-amd64/Packages.xz"]
 
@@ -121,7 +121,9 @@ def test_refuses_swapped_foreign_and_missing_package(tmp_path: Path, sign: Sign,
     payload = {**made.payload, OPENSSL: b"the package openssI", "data/apt/debian/pool/main/e/evil.deb": b"evil"}
     del payload["data/apt/debian/pool/main/c/ca-certificates/ca-certificates_20250419_all.deb"]
     found = refused(signed(tmp_path, Rich(made.lock, payload)), keyring)
-    assert f"expected sha256 {sha256(b'the package openssl')} (19 bytes)" in found.pop(f"debian {OPENSSL[16:]}")
+    assert f"expected sha256 {sha256(made.payload[OPENSSL])} ({len(made.payload[OPENSSL])} bytes)" in found.pop(
+        f"debian {OPENSSL[16:]}"
+    )
     assert found == {
         "debian pool/main/e/evil.deb": "no believed index lists it",
         "debian pool/main/c/ca-certificates/ca-certificates_20250419_all.deb": "missing",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
+import zxingcpp
+from PIL import Image, ImageFilter, ImageOps
 
 from bundler.bundle.read import FolderSource
 from bundler.cli import main
@@ -62,6 +65,53 @@ def test_the_paper_of_profile_cnsa_fits_its_page(tmp_path: Path) -> None:
     assert "sha384 of start" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "sha384sum" in paper.html(made_paper)
+
+
+def _scanned(picture: Image.Image) -> list[str]:
+    """What somebody else's decoder reads of it, laid on a scanner askew and not quite sharp."""
+    white = ImageOps.expand(picture, 40, 255)
+    askew = white.rotate(7, Image.Resampling.BICUBIC, expand=True, fillcolor=255)
+    return [code.text for code in zxingcpp.read_barcodes(askew.filter(ImageFilter.GaussianBlur(1.2)))]
+
+
+def _drawn(page: str) -> Image.Image:
+    """The page's drawing as a printer of 200 dots an inch has it: 46 mm wide, one dark run after the other."""
+    width = int(re.search(r'viewBox="0 0 (\d+) \1"', page)[1])  # type: ignore[index]
+    path = re.search(r'<path transform="scale\((\d+)\)" [^>]* d="([^"]*)"', page)
+    assert path
+    scale, picture = int(path[1]), Image.new("L", (width, width), 255)
+    x = y = 0.0
+    for command, first, second in re.findall(r"([Mmh])(-?[\d.]+)(?: (-?[\d.]+))?", path[2]):
+        if command == "h":  # a line of one module's height, around y
+            left, top, x = round(x * scale), round((y - 0.5) * scale), x + float(first)
+            picture.paste(0, (left, top, round(x * scale), top + scale))
+        else:
+            x, y = (float(first), float(second)) if command == "M" else (x + float(first), y + float(second))
+    return picture.resize((362, 362), Image.Resampling.BICUBIC)
+
+
+def _typed(text: str) -> Image.Image:
+    """The blocks of the text, each character two modules."""
+    lines = [line[2:] for line in text.split("the fingerprint as a QR code\n")[1].splitlines()]
+    picture = Image.new("L", (max(map(len, lines)), 2 * len(lines)), 255)
+    for row, line in enumerate(lines):
+        for column, character in enumerate(line):
+            upper, lower = {" ": (255, 255), "\u2580": (0, 255), "\u2584": (255, 0), "\u2588": (0, 0)}[character]
+            picture.putpixel((column, 2 * row), upper)
+            picture.putpixel((column, 2 * row + 1), lower)
+    return picture.resize((picture.width * 8, picture.height * 8), Image.Resampling.NEAREST)
+
+
+@pytest.mark.parametrize("profile", ["p384", "cnsa"])
+def test_another_decoder_scans_the_code(tmp_path: Path, profile: str) -> None:
+    made = make(tmp_path / "made", profile=profile)
+    source = FolderSource(made.folder)
+    made_paper = paper.make_paper(verify_statement(source, read_trust(source, made.fingerprint)))
+    typed = _typed(paper.text(made_paper))
+    assert _scanned(_drawn(paper.html(made_paper))) == [made.fingerprint]
+    assert _scanned(typed) == [made.fingerprint]
+    assert _scanned(ImageOps.invert(ImageOps.expand(typed, 40, 255))) == [made.fingerprint], "on a dark terminal"
+    assert _scanned(Image.new("L", (362, 362), 255)) == []
 
 
 def test_the_command_writes_a_page_or_text(

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )  # fmt: skip
 
-from custody.errors import SecretRefused, TrustRejected
+from custody.errors import InputInvalid, SecretRefused, TrustRejected
+from custody.trust import keys
 from custody.trust.keys import PrivateKey, PublicKey
-from custody.trust.profile import MLDSA_SCHEME
+from custody.trust.profile import MLDSA_SCHEME, P384_SCHEME
 
 PASSPHRASE = b"correct horse battery staple"
 
@@ -55,6 +56,7 @@ def test_key_files_that_are_refused() -> None:
     key = PrivateKey.generate()
     with pytest.raises(SecretRefused, match="at least 15"):
         key.dump(b"fourteen chars")
+    assert PrivateKey.load(key.dump(b"fifteen, exact."), b"fifteen, exact.", "alice.key").public == key.public
     with pytest.raises(SecretRefused, match="does not open"):
         PrivateKey.load(key.dump(PASSPHRASE), b"another passphrase", "alice.key")
     plain = ec.generate_private_key(ec.SECP384R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -63,6 +65,19 @@ def test_key_files_that_are_refused() -> None:
     for other in (ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()):
         with pytest.raises(SecretRefused, match="P-384"):
             PrivateKey.load(pem(other), PASSPHRASE, "alice.key")
+
+
+def test_a_scheme_that_no_profile_knows_makes_no_key() -> None:
+    with pytest.raises(InputInvalid, match=r"ed25519: expected the scheme ecdsa-p384-sha384 or ml-dsa-87"):
+        PrivateKey.generate("ed25519")
+
+
+def test_a_public_key_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = PrivateKey.generate()
+    public = key.public
+    monkeypatch.setattr(keys, "load_der_public_key", None)
+    assert public.scheme == P384_SCHEME
+    assert public.verifies(key.sign(b"it"), b"it")
 
 
 def test_public_keys_that_are_refused() -> None:

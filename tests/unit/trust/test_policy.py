@@ -63,21 +63,21 @@ def trust() -> Trust:
 
 
 @pytest.mark.parametrize(
-    ("changes", "fine"),
+    ("changes", "says"),
     [
-        ({}, True),
-        ({"version": 6}, True),
-        ({"version": 4}, False),
-        ({"version": 6, "security_epoch": 1}, False),
-        ({"version": 4, "security_epoch": 3}, False),
-        ({"version": 6, "channel": "beta"}, False),
+        ({}, ""),
+        ({"version": 6}, ""),
+        ({"version": 4}, "expected version 5 or newer, found 4"),
+        ({"version": 6, "security_epoch": 1}, "expected security epoch 2 or newer, found 1"),
+        ({"version": 4, "security_epoch": 3}, "expected version 5 or newer, found 4"),
+        ({"version": 6, "channel": "beta"}, "expected channel stable, found beta"),
     ],
 )
-def test_only_forward(changes: dict[str, Any], fine: bool) -> None:
-    if fine:
+def test_only_forward(changes: dict[str, Any], says: str) -> None:
+    if not says:
         require_not_older(offer(**changes), ACCEPTED, minimum=None)
     else:
-        with pytest.raises(RolledBack):
+        with pytest.raises(RolledBack, match=says):
             require_not_older(offer(**changes), ACCEPTED, minimum=1)
 
 

@@ -68,6 +68,25 @@ def test_cnsa_counts_whoever_signed_with_both_schemes() -> None:
     assert root.persons_with("root", frozenset({ids["pq"]})) == ()
 
 
+def test_who_signed_with_one_scheme_of_two_is_named() -> None:
+    carol = PrivateKey.generate()
+    dora = Person("dora", ("root",), (carol.public, PrivateKey.generate(MLDSA_SCHEME).public))
+    keyids = frozenset({ALICE.public.keyid, BOB_PQ.public.keyid, carol.public.keyid})
+    with pytest.raises(SignatureRejected) as refused:
+        cnsa(dora).require("root", keyids, "it")
+    assert refused.value.message == (
+        "it: expected signatures of 1 root(s), found 0 (nobody; alice signed without ml-dsa-87;"
+        " bob signed without ecdsa-p384-sha384; dora signed without ml-dsa-87)"
+    )
+    with pytest.raises(SignatureRejected, match=r"found 0 \(nobody; bob signed without ecdsa-p384-sha384\)$"):
+        cnsa(dora).require("approver", keyids, "it")
+
+
+def test_keys_lead_to_their_persons() -> None:
+    found = {key.keyid: cnsa().person_of(key.keyid).name for key in (ALICE.public, ALICE_PQ.public, BOB.public)}
+    assert found == {ALICE.public.keyid: "alice", ALICE_PQ.public.keyid: "alice", BOB.public.keyid: "bob"}
+
+
 def test_a_key_of_another_profile_voids_a_root() -> None:
     with pytest.raises(TrustRejected, match="person carol: profile p384 knows no ml-dsa-87"):
         root(Person("carol", ("root",), (ALICE_PQ.public,)))

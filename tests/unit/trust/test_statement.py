@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,43 @@ def test_parse_refuses_a_statement_whose_sbom_is_not_that_of_its_files(tmp_path:
     change(content["predicate"])
     with pytest.raises(BundleMalformed, match="sbom"):
         statement.parse(canonical.dump(content), "changed")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["predicate"]["bundle"].pop("base"),
+        lambda content: content["predicate"]["files"][0].update(sha384=None),
+    ],
+    ids=["left out", "nothing in it"],
+)
+def test_a_statement_has_one_spelling(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((sealed(tmp_path / "bundle") / "carrier/statement.json").read_bytes())
+    change(content)
+    with pytest.raises(BundleMalformed, match="changed: a field is left out"):
+        statement.parse(canonical.dump(content), "changed")
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384"])
+def test_the_digest_of_a_statement_is_that_of_its_bytes(tmp_path: Path, algorithm: str) -> None:
+    data = (sealed(tmp_path / "bundle", digest=algorithm) / "carrier/statement.json").read_bytes()
+    assert statement.parse(data, "it").digest == hashlib.new(algorithm, data).hexdigest()
+
+
+def test_a_list_of_digests_has_one_spelling(tmp_path: Path) -> None:
+    files = statement.parse((sealed(tmp_path / "b") / "carrier/statement.json").read_bytes(), "it").predicate.files
+    expected = "".join(f"{each.sha256}  {each.path}\n" for each in sorted(files, key=lambda each: each.path))
+    assert len(files) > 1
+    assert statement.sums(reversed(files)) == expected.encode()
+    assert (tmp_path / "b/sealed/SHA256SUMS").read_bytes() == expected.encode()
+
+
+def test_documents_have_the_digests_of_their_files(tmp_path: Path) -> None:
+    data = (sealed(tmp_path / "bundle", digest="sha384") / "carrier/statement.json").read_bytes()
+    (document,) = statement.parse(data, "it").predicate.sbom
+    (file,) = (each for each in statement.parse(data, "it").predicate.files if each.path == document.path)
+    assert (document.sha256, document.sha384) == (file.sha256, file.sha384)
+    assert len(document.digest) == 96
 
 
 def test_a_bundle_of_the_first_days_without_sbom_is_read(tmp_path: Path) -> None:

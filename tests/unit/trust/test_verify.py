@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,12 +52,16 @@ def test_a_good_bundle_is_accepted_and_its_reader_yields_what_was_signed(folder:
     found = verify(folder, made)
     assert (found.builders, found.approvers) == (("alice",), ("bob",))
     assert found.offer.identity.id == "small-1"
+    assert found.trust.root.fingerprint == made.fingerprint
     model = found.entry("data/models/words.gguf")
     assert b"".join(found.chunks(model)) == bundles.MODEL
     assert len(found.leaves(model)) == 4
     assert found.leaves(found.entry("data/files/empty")) == []
     long = found.entry("upstream/long.txt")
-    assert len(found.leaves(long)) == 2
+    parts = [PAYLOAD["upstream/long.txt"][i : i + (1 << 20)] for i in (0, 1 << 20)]
+    assert found.leaves(long) == [hashlib.sha256(part).digest() for part in parts]
+    assert found.read("data/models/words.gguf") == bundles.MODEL
+    assert found.read("data/files/readme.txt", 6) == b"hello\n"
     assert b"".join(found.chunks(long)) == PAYLOAD["upstream/long.txt"]
     assert found.read("data/files/readme.txt") == b"hello\n"
     assert [entry.path for entry in found.entries("data/files/")] == [
@@ -69,6 +75,35 @@ def test_a_good_bundle_is_accepted_and_its_reader_yields_what_was_signed(folder:
         found.entry("data/files/none")
     with pytest.raises(TypeError, match=r"only custody\.trust\.verify"):
         VerifiedBundle(found.statement, found.trust, found.builders, found.approvers, found.source, object())
+
+
+def test_other_bits_of_a_mode_mean_nothing(folder: Path, made: bundles.Made) -> None:
+    (folder / "sealed/data/files/readme.txt").chmod(0o777)
+    verify(folder, made)
+
+
+class Watching(SilentReporter):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.done: list[int] = []
+
+    @contextmanager
+    def meter(self, label: str, total_bytes: int) -> Iterator[Watching]:
+        self.told.append((label, total_bytes))
+        yield self
+
+    def advance(self, size_bytes: int) -> None:
+        self.done.append(size_bytes)
+
+
+def test_progress_is_that_of_every_byte(folder: Path, made: bundles.Made) -> None:
+    source, watching = FolderSource(folder), Watching()
+    found = verify_bundle(source, read_trust(source, made.fingerprint), watching)
+    total = sum(entry.size_bytes for entry in found.entries())
+    assert watching.told == [("verify", total)]
+    assert sum(watching.done) == total
 
 
 def test_a_bundle_of_profile_cnsa_is_compared_by_sha384(tmp_path: Path) -> None:

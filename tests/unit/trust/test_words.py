@@ -35,7 +35,7 @@ def test_a_wrong_word_is_noticed() -> None:
     swapped[0], swapped[1] = swapped[1], swapped[0]
     with pytest.raises(InputInvalid, match="do not fit"):
         from_words(" ".join(swapped))
-    with pytest.raises(InputInvalid, match="'voyd'"):
+    with pytest.raises(InputInvalid, match="'voyd': not a word of the list"):
         from_words(WORDS.replace("void", "voyd"))
     with pytest.raises(InputInvalid, match="do not fit"):
         from_words("void come")
