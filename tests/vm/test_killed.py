@@ -17,7 +17,7 @@ from tests.vm.qemu import Share
 _ROW = 4
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.nightly)])
 def test_burn_goes_on(bundled: path.Walk, tmp_path: Path, kills: int) -> None:
     made = bundles.make(tmp_path / "small", {**bundles.PAYLOAD, "data/files/large": bytes(range(256)) * (32 << 10)})
     guest, shares = path.workstation_image(bundled.bundle), {"bundle": Share(made.folder.parent)}

@@ -21,6 +21,7 @@ def digests(bundle: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.nightly
 @pytest.mark.network
 def test_one_lock_built_twice_gives_the_same_bytes(bundled: path.Walk, tmp_path: Path) -> None:
     # What was fetched may be used again; what was built (wheels, tree) may not.
