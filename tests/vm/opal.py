@@ -33,6 +33,7 @@ After=systemd-remount-fs.service systemd-tmpfiles-setup-dev.service
 Before=cryptsetup-pre.target shutdown.target
 Wants=cryptsetup-pre.target
 Conflicts=shutdown.target
+StartLimitIntervalSec=0
 
 [Service]
 Type=exec
