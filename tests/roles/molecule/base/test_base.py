@@ -32,7 +32,13 @@ def test_service_users_can_not_log_in(host: Any) -> None:
 
 
 def test_what_calls_out_or_sleeps_is_masked(host: Any) -> None:
-    units = ("apt-daily.timer", "apt-daily-upgrade.timer", "systemd-timesyncd.service", "motd-news.timer", "sleep.target")
+    units = (
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+        "systemd-timesyncd.service",
+        "motd-news.timer",
+        "sleep.target",
+    )
     for unit in units:
         assert host.run(f"systemctl is-enabled {unit}").stdout.strip() == "masked"
 
