@@ -22,6 +22,8 @@ from tests.vm.opal_host import OpalHost
 FIRST, SECOND = "first-passphrase-of-the-volume", "second-passphrase-of-the-volume"
 TEXT = b"what nobody but the site may read. "
 RANGE_AT = 16 << 20
+#: Steps of a rotation at which power goes, besides those of every run; from the 8th on they are writes of the header.
+NIGHTLY, WRITES = (1, 2, 3, 4, 6, 8, 10, 12, 15, 20), 8
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Life:
     host: OpalHost
     folder: Path
     escrow: PrivateKey
+    passphrase: str = FIRST
     said: list[str] = field(default_factory=list)
 
     @property
@@ -150,24 +153,27 @@ def test_a_wrong_pin_is_refused_and_the_header_intact(life: Life) -> None:
     assert life.host.machine.run("ls /var/lib/airgap/escrow").text == escrow
 
 
-@pytest.mark.parametrize("steps", [3, 9])
+@pytest.mark.parametrize("steps", [5, 7, *(pytest.param(n, marks=pytest.mark.nightly) for n in NIGHTLY)])
 def test_rotation_goes_on_after_a_power_cut(life: Life, steps: int) -> None:
-    """The drive loses its power; what was begun goes on with the same command."""
-    old, new = (FIRST, SECOND) if life.host.airgap("unlock", "--dry-run").rc == 0 and steps == 3 else (SECOND, FIRST)
+    """The drive loses its power after so many methods or writes; the 5th sets Admin1's PIN, the 7th SID's."""
+    new = SECOND if life.passphrase == FIRST else FIRST
     life.airgap("drive", "lock")
+    before = life.secrets()
     command = ("drive", "rotate", "OPAL0001", "--secrets", life.secrets_file(), "--new-passphrase-file")
     life.host.drive.cut_after(steps)
-    life.host.airgap(*command, life.host.secret("new", new), stdin=old)
+    cut = life.host.airgap(*command, life.host.secret("new", new), stdin=life.passphrase)
     life.host.drive.wait()
     assert life.host.drive.status()["last_cut"]
     assert life.reads_fail()
-    before = life.secrets()
-    done = life.host.airgap(*command, life.host.secret("new", new), stdin=old)
-    assert done.rc == 0, done.text
+    if steps < WRITES:  # a write that power took away is done again by the kernel
+        assert cut.rc == 48, cut.text
+    if cut.rc:
+        life.airgap(*command, life.host.secret("new", new), stdin=life.passphrase)
     after = life.secrets()
     assert {after[name] for name in ("sid", "admin", "recovery_key")}.isdisjoint(before.values())
-    life.airgap("unlock", stdin=old, rc=24)
+    life.airgap("unlock", stdin=life.passphrase, rc=24)
     life.airgap("unlock", stdin=new)
+    life.passphrase = new
     assert life.host.machine.get("/srv/airgap/models/secret.txt").startswith(TEXT)
 
 
