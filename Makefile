@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
-SYSTEM_PACKAGES := arch-test ca-certificates debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
+SYSTEM_PACKAGES := arch-test ca-certificates cryptsetup-bin debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
 	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck softhsm2 systemd-container util-linux xz-utils zstd
 
 .PHONY: help setup demo test test-nightly test-opal-compat check unit fuzz mutation molecule vm clean constraints docs
