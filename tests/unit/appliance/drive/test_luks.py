@@ -21,6 +21,7 @@ from custody.errors import IntegrityFailure, ProgramFailed, ProgramMissing, Secr
 
 FIRST, SECOND, RECOVERY, WRONG = "first passphrase", "second passphrase ü", "RECOVERY-KEY", "not this one"
 DATA_OFFSET = 16 << 20
+AS_SHIPPED = luks._KDF_FLAGS
 pytestmark = pytest.mark.skipif(shutil.which("cryptsetup", path=PATH) is None, reason="no cryptsetup here")
 
 
@@ -75,8 +76,11 @@ def blank(file: Path) -> Path:
     return file
 
 
-def test_what_an_appliance_writes_is_what_it_takes(tmp_path: Path) -> None:
-    """With the real cost of guessing."""
+def test_what_an_appliance_writes_is_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    """With an appliance's own options, but for how long cryptsetup measures."""
+    monkeypatch.setattr(luks, "_KDF_FLAGS", (*AS_SHIPPED, "--iter-time", "100"))
     volume = Luks(blank(tmp_path / "disk"))
     assert not volume.exists
     volume.format(Mode.LUKS, FIRST)
