@@ -27,6 +27,8 @@ CLASSES = {
     0x0304: "Ruby",
     0x0305: "Key per I/O",
 }
+#: Features of which bytes are read below, and how many at least.
+_READ, _READ_BYTES = (LOCKING, OPAL_2, BLOCK_SID, DATA_REMOVAL), 2
 _HEADER_BYTES = 48
 #: More features than any drive has.
 _MAX_BYTES = 4096
@@ -101,7 +103,7 @@ def _features(data: bytes) -> Mapping[int, bytes]:
             raise _malformed("a feature cut off")
         code, _version, length = struct.unpack_from(">HBB", data, at)
         body = data[at + 4 : min(at + 4 + length, end)]
-        if len(body) < max(length, 2):
+        if len(body) < max(length, _READ_BYTES if code in _READ else 0):
             raise _malformed(f"feature {code:#06x} cut off")
         if code in found:
             raise _malformed(f"feature {code:#06x} twice")

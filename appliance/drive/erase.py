@@ -14,10 +14,11 @@ from pathlib import Path
 from appliance.drive import kinds, pins
 from appliance.drive.drive import Drive
 from appliance.drive.kinds import Kind
+from appliance.drive.luks import Header
 from appliance.drive.pending import FOLDER
 from custody._run import run
 from custody.atomic import write_whole
-from custody.errors import DriveFailed, SecretRefused
+from custody.errors import DriveFailed, IntegrityFailure, ProgramFailed, SecretRefused, TargetRefused
 
 #: Places looked at, evenly over the header and over the data; those that hold something are compared.
 _HEADER_PLACES, _DATA_PLACES = 16, 1024
@@ -81,10 +82,17 @@ def decommission(
 
     Raises:
         SecretRefused: a PIN is wrong.
+        TargetRefused: the BIOS keeps the drive from making new keys.
         DriveFailed: a block is what it was after all, or there was nothing to compare.
     """
     kept = folder / f"{drive.serial}.erase"
-    opal = kinds.judge(drive.sed.discover()).kind in (Kind.FACTORY, Kind.OWNED)
+    judged = kinds.judge(drive.sed.discover())
+    if judged.kind is Kind.SID_BLOCKED:
+        raise TargetRefused(
+            f"{drive.device} (serial {drive.serial}): expected a drive that makes new keys, found that {judged.why}",
+            judged.remedy,
+        )
+    opal = judged.kind in (Kind.FACTORY, Kind.OWNED)
     if not kept.exists():
         drive.say("reading what there is")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,17 +121,22 @@ def decommission(
 
 def _look(drive: Drive, size_bytes: int, admin: str) -> dict[str, str]:
     """Digests of blocks by their place in bytes."""
-    start = 0
-    if drive.luks.exists:
-        header = drive.luks.header()
-        start = header.data_offset
-        if header.locking_range is not None and admin:
-            drive.sed.unlock(admin.encode(), header.locking_range)
+    header = _header(drive)
+    if header is not None and header.locking_range is not None and admin:
+        drive.sed.unlock(admin.encode(), header.locking_range)
     blocks = size_bytes // _BLOCK_BYTES
-    first = start // _BLOCK_BYTES
+    first = header.data_offset // _BLOCK_BYTES if header is not None else 0
     step = max(1, (blocks - first) // _DATA_PLACES)
     places = {*range(0, first, max(1, first // _HEADER_PLACES)), first, *range(first, blocks, step)}
     return {str(at * _BLOCK_BYTES): _digest(drive, at * _BLOCK_BYTES) for at in sorted(places)}
+
+
+def _header(drive: Drive) -> Header | None:
+    """Our header; one that we do not write keeps no drive in service."""
+    try:
+        return drive.luks.header() if drive.luks.exists else None
+    except (IntegrityFailure, ProgramFailed):
+        return None
 
 
 def _digest(drive: Drive, at: int) -> str:

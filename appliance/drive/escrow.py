@@ -14,6 +14,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,6 +28,7 @@ from custody.trust.keys import PrivateKey, PublicKey
 FOLDER = Path("/var/lib/airgap/escrow")
 PAYLOAD_TYPE = "application/vnd.airgap.escrow+json"
 _SCHEMA = 1
+_PLANNED = "-planned"
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Escrow:
 
     def plan(self, secrets: Secrets, number: int) -> Path:
         """Write a copy before the drive hears of the secrets; returns the file, `SERIAL-NUMBER-planned.cms`."""
-        return self._write(secrets, f"{secrets.serial}-{number:04}-planned.cms", number)
+        return self._write(secrets, f"{secrets.serial}-{number:04}{_PLANNED}.cms", number)
 
     def complete(self, secrets: Secrets, number: int, header: bytes) -> Path:
         """Write the copy that ends a change, `SERIAL-NUMBER.cms` and `SERIAL-NUMBER.header.cms`; returns the first.
@@ -91,18 +93,22 @@ class Escrow:
             header: the backup of the volume's header.
         """
         name = f"{secrets.serial}-{number:04}"
-        write_whole(self.folder / f"{name}.header.cms", outgoing.encrypt(header, self.recipient), mode=0o600)
+        self._keep(f"{name}.header.cms", header)
         digest = hashlib.sha256(header).hexdigest()
         file = self._write(replace(secrets, header_sha256=digest), f"{name}.cms", number)
-        for planned in self.folder.glob(f"{secrets.serial}-*-planned.cms"):
-            planned.unlink()
+        for _number, copy in copies(secrets.serial, self.folder):
+            if copy.stem.endswith(_PLANNED):
+                copy.unlink()
         return file
 
     def _write(self, secrets: Secrets, name: str, number: int) -> Path:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         content = {"schema": f"airgap.escrow/{_SCHEMA}", "number": number, **asdict(replace(secrets, passphrase=""))}
         signed = Envelope(PAYLOAD_TYPE, json.dumps(content).encode(), {}).signed_by(self.signer).dump()
-        write_whole(self.folder / name, outgoing.encrypt(signed, self.recipient), mode=0o600)
+        return self._keep(name, signed)
+
+    def _keep(self, name: str, data: bytes) -> Path:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(self.folder / name, outgoing.encrypt(data, self.recipient), mode=0o600)
         return self.folder / name
 
     def next_number(self, serial: str) -> int:
@@ -112,7 +118,7 @@ class Escrow:
 
 def copies(serial: str, folder: Path = FOLDER) -> list[tuple[int, Path]]:
     """The copies of a drive's secrets that lie here, oldest first."""
-    pattern = re.compile(re.escape(serial) + r"-(\d{4,})(?:-planned)?\.cms")
+    pattern = re.compile(rf"{re.escape(serial)}-(\d{{4,}})(?:{_PLANNED})?\.cms")
     found = [(pattern.fullmatch(file.name), file) for file in folder.glob("*.cms")] if folder.is_dir() else []
     return sorted((int(match[1]), file) for match, file in found if match)
 
@@ -125,16 +131,16 @@ def read_opened(file: Path, serial: str) -> Secrets:
         InputInvalid: not an escrow, or another drive's.
     """
     try:
-        content = json.loads(read_secret(file))
+        content = json.loads(read_secret(file), object_pairs_hook=_pairs)
         if "payloadType" in content:
-            content = json.loads(base64.b64decode(content["payload"], validate=True))
+            content = json.loads(base64.b64decode(content["payload"], validate=True), object_pairs_hook=_pairs)
         if content.pop("schema") != f"airgap.escrow/{_SCHEMA}":
             raise ValueError("schema")
         content.pop("number")
         found = TypeAdapter(Secrets).validate_python(content)
     except SecretRefused:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         # Not `from error`: its words may quote a PIN.
         raise InputInvalid(
             f"{file}: expected an opened escrow, found something else ({type(error).__name__})",
@@ -142,4 +148,12 @@ def read_opened(file: Path, serial: str) -> Secrets:
         ) from None
     if found.serial != serial:
         raise InputInvalid(f"{file}: expected the secrets of drive {serial}, found those of {found.serial}", "")
+    return found
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object that names nothing twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name twice")
     return found

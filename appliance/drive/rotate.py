@@ -72,7 +72,12 @@ def _change_slot(drive: Drive, pair: tuple[int, int], known: tuple[str, ...], ne
                 f"{drive.device}: expected one of the key slots {pair} to be free, found both taken by others",
                 f"cryptsetup luksDump {drive.device}",
             )
-        opener = next(secret for secret in known if drive.luks.takes(secret))
+        opener = next((secret for secret in known if drive.luks.takes(secret)), None)
+        if opener is None:
+            raise SecretRefused(
+                f"{drive.device}: expected one of the passphrases of this change, found that none opens it",
+                f"the recovery key of the escrow opens it; cryptsetup luksDump {drive.device}",
+            )
         drive.say(f"adding key slot {free[0]}")
         drive.luks.add(opener, new, free[0])
         if not drive.luks.takes(new, free[0]):

@@ -78,11 +78,13 @@ class Sed:
 
     def check_sid(self, pin: bytes) -> None:
         """Refuse a PIN that is not SID's; changes nothing."""
+        _key(pin)  # what no drive can have as a PIN costs no try
         self._as_sid("opening a session as SID", lambda com_id: tcg.check_sid(self, com_id, pin))
 
     def set_sid(self, old: bytes, new: bytes) -> None:
         """Change SID's PIN."""
-        _key(new)
+        for pin in (old, new):
+            _key(pin)
         self._as_sid("changing SID's PIN", lambda com_id: tcg.set_sid(self, com_id, old, new))
 
     def activate(self, sid: bytes) -> None:
@@ -119,7 +121,10 @@ class Sed:
         """
         # An anonymous map is aligned as O_DIRECT wants it.
         with mmap.mmap(-1, length_bytes) as page:
-            handle = os.open(self.device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+            try:
+                handle = os.open(self.device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+            except OSError as error:
+                raise self._failed("opening", error) from error
             try:
                 if os.preadv(handle, [page], offset_bytes) != length_bytes:
                     raise DriveFailed(f"{self.device}: ends before byte {offset_bytes + length_bytes}", "lsblk")
@@ -149,6 +154,8 @@ class Sed:
             action(found.com_id)
         except tcg.Refused as error:
             raise self._refused(what, error.status) from None
+        except OSError as error:
+            raise self._failed(what, error) from error
 
     def _call(self, what: str, command: tuple[int, int], argument: bytes) -> None:
         try:

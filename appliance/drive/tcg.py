@@ -25,6 +25,7 @@ _HOST_SESSION = 1
 _BUFFER_BYTES = 2048
 _PROTOCOL = 1
 _TRIES, _PAUSE_S = 200, 0.02
+_EMPTY = 0xFF  # padding between tokens (Core 2.01, section 3.2.2.3)
 
 
 class Mark(Enum):
@@ -77,8 +78,10 @@ def set_sid(channel: Channel, com_id: int, old: bytes, new: bytes) -> None:
     """
     session = _open(channel, com_id, old)
     values = _name(1, _list(_name(_PIN_COLUMN, _encode(new))))
-    _result(_exchange(channel, com_id, session, _call(_C_PIN_SID, _SET, values)))
-    _close(channel, com_id, session)
+    try:
+        _result(_exchange(channel, com_id, session, _call(_C_PIN_SID, _SET, values)))
+    finally:  # a session that stays open keeps everybody else out until power goes
+        _close(channel, com_id, session)
 
 
 def _open(channel: Channel, com_id: int, pin: bytes) -> int:
@@ -86,9 +89,10 @@ def _open(channel: Channel, com_id: int, pin: bytes) -> int:
     parameters = _encode(_HOST_SESSION, _ADMIN_SP, 1) + _name(0, _encode(pin)) + _name(3, _encode(_SID))
     tokens = _result(_exchange(channel, com_id, 0, _call(_SESSION_MANAGER, _START_SESSION, parameters)))
     # Call, session manager, SyncSession, list, our number, the drive's
-    if len(tokens) < 6 or not isinstance(tokens[5], int):
+    number = tokens[5] if len(tokens) > 5 else None
+    if not isinstance(number, int) or number >= 1 << 32:
         raise _malformed("no session number")
-    return tokens[5]
+    return number
 
 
 def _close(channel: Channel, com_id: int, session: int) -> None:
@@ -123,13 +127,12 @@ def _result(payload: bytes) -> list[Token]:
         Refused: the status is not success.
     """
     tokens = list(_decode(payload))
-    ends = [at for at, token in enumerate(tokens) if token is Mark.END_OF_DATA]
-    status = tokens[ends[-1] + 2] if ends and ends[-1] + 2 < len(tokens) else None
-    if not isinstance(status, int):
-        raise _malformed("a method without a status")
-    if status:
-        raise Refused(status)
-    return tokens[: ends[-1]]
+    match tokens[-6:]:  # the second and third number are reserved
+        case [Mark.END_OF_DATA, Mark.LIST, int() as status, int(), int(), Mark.END_LIST]:
+            if status:
+                raise Refused(status)
+            return tokens[:-6]
+    raise _malformed("a method without a status")
 
 
 def _decode(payload: bytes) -> Iterator[Token]:
@@ -140,7 +143,10 @@ def _decode(payload: bytes) -> Iterator[Token]:
         elif 0x80 <= token < 0xC0:
             yield _atom(data, token & 0x0F, is_bytes=bool(token & 0x20))
         elif 0xC0 <= token < 0xE0:
-            yield _atom(data, (token & 0x07) << 8 | next(data, 0), is_bytes=bool(token & 0x10))
+            (low,) = _take(data, 1)
+            yield _atom(data, (token & 0x07) << 8 | low, is_bytes=bool(token & 0x10))
+        elif token == _EMPTY:
+            continue
         elif token in {mark.value for mark in Mark}:
             yield Mark(token)
         else:
@@ -148,10 +154,17 @@ def _decode(payload: bytes) -> Iterator[Token]:
 
 
 def _atom(data: Iterator[int], length: int, *, is_bytes: bool) -> int | bytes:
+    raw = _take(data, length)
+    if not raw and not is_bytes:
+        raise _malformed("a number of no bytes")
+    return raw if is_bytes else int.from_bytes(raw, "big")
+
+
+def _take(data: Iterator[int], length: int) -> bytes:
     raw = bytes(islice(data, length))
     if len(raw) < length:
         raise _malformed("an atom cut off")
-    return raw if is_bytes else int.from_bytes(raw, "big")
+    return raw
 
 
 def _encode(*tokens: Token) -> bytes:

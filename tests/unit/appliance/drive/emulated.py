@@ -138,11 +138,10 @@ class EmulatedLuks(Luks):
         self._store({"mode": "", "slots": {}})  # what was there is gone before the PIN is asked for
         if mode is not Mode.LUKS:
             admin = admin_pin.encode()
-            size = self.drive.model.block_bytes
             try:
                 self.host.generate_key(admin, _RANGE)
                 self.host.lock(ADMIN1, admin, _RANGE, locked=False)
-                self.host.set_range(admin, _RANGE, DATA_OFFSET // size, (SIZE_BYTES - DATA_OFFSET) // size)
+                self.host.set_range(admin, _RANGE, *self._span())
                 self.host.add_user(admin, 1, user_pin, _RANGE)
                 self.host.lock(uids.user(1), user_pin, _RANGE, locked=True)
             except MethodError as error:
@@ -186,7 +185,14 @@ class EmulatedLuks(Luks):
     def header(self) -> Header:
         found = self._load()
         opal = found["mode"] != Mode.LUKS
-        return Header(Mode(found["mode"]), DATA_OFFSET, _RANGE if opal else None, tuple(map(int, found["slots"])))
+        offset = self._span()[0] * self.drive.model.block_bytes
+        return Header(Mode(found["mode"]), offset, _RANGE if opal else None, tuple(map(int, found["slots"])))
+
+    def _span(self) -> tuple[int, int]:
+        """First block and number of blocks of the data, on the boundaries that the drive's ranges have."""
+        unit, size = self.drive.model.alignment_blocks, self.drive.model.block_bytes
+        first = -(-(DATA_OFFSET // size) // unit) * unit
+        return first, (SIZE_BYTES // size - first) // unit * unit
 
     def _key(self, passphrase: str, slot: int | None = None) -> bytes:
         for number, sealed in self._load()["slots"].items():

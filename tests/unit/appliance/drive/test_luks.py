@@ -1,0 +1,242 @@
+"""Headers by the real cryptsetup, on a file: neither root's device-mapper nor a drive is needed for them.
+
+All but one of the headers here cost little to guess; that one is made as an appliance makes it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.drive import luks
+from appliance.drive.luks import Header, Luks, Mode
+from custody._run import PATH, Completed, run
+from custody.errors import IntegrityFailure, ProgramFailed, ProgramMissing, SecretRefused
+
+FIRST, SECOND, RECOVERY, WRONG = "first passphrase", "second passphrase ü", "RECOVERY-KEY", "not this one"
+DATA_OFFSET = 16 << 20
+AS_SHIPPED = luks._KDF_FLAGS
+pytestmark = pytest.mark.skipif(shutil.which("cryptsetup", path=PATH) is None, reason="no cryptsetup here")
+
+
+class Watched:
+    """What was run, and what could be seen of it."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def run(self, argv: Sequence[Any], **others: Any) -> Completed:
+        handles = others.get("pass_fds", ())
+        self.seen.append(" ".join(map(str, argv)))
+        self.seen.append(str({key: value for key, value in others.items() if key != "stdin"}))
+        assert all("memfd:" in str(Path(f"/proc/self/fd/{handle}").readlink()) for handle in handles)
+        assert "env" not in others
+        return run(argv, **others)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    """Little memory and four rounds, for this module's fixture and tests."""
+    kept = luks._KDF_FLAGS
+    luks._KDF_FLAGS = ("--pbkdf", luks.KDF, "--pbkdf-memory", "8192", "--pbkdf-force-iterations", "4")
+    yield
+    luks._KDF_FLAGS = kept
+
+
+@pytest.fixture(scope="module")
+def header(tmp_path_factory: pytest.TempPathFactory, quick: None) -> Path:
+    """A volume with a passphrase in slot 0 and a recovery key in slot 1."""
+    file = blank(tmp_path_factory.mktemp("luks") / "disk")
+    Luks(file).format(Mode.LUKS, FIRST)
+    Luks(file).add(FIRST, RECOVERY, 1)
+    return file
+
+
+@pytest.fixture
+def volume(header: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Luks]:
+    """A copy of it; every command line is watched for secrets."""
+    watched = Watched()
+    monkeypatch.setattr(luks, "run", watched.run)
+    yield Luks(Path(shutil.copy(header, tmp_path / "disk")))
+    for secret in (FIRST, SECOND, RECOVERY, WRONG):
+        assert not [line for line in watched.seen if secret in line]
+    open_files = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    assert not [name for name in open_files if "memfd:airgap" in name]
+
+
+def blank(file: Path) -> Path:
+    with file.open("wb") as stream:
+        stream.truncate(20 << 20)
+    return file
+
+
+def test_what_an_appliance_writes_is_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    """With an appliance's own options, but for how long cryptsetup measures."""
+    monkeypatch.setattr(luks, "_KDF_FLAGS", (*AS_SHIPPED, "--iter-time", "100"))
+    volume = Luks(blank(tmp_path / "disk"))
+    assert not volume.exists
+    volume.format(Mode.LUKS, FIRST)
+    assert volume.exists
+    assert volume.header() == Header(Mode.LUKS, DATA_OFFSET, None, (0,))
+    dump = run(["cryptsetup", "luksDump", volume.device]).text
+    assert luks.LABEL in dump
+    (memory,) = re.findall(r"Memory:\s+(\d+)", dump)
+    assert 32 * 1024 <= int(memory) <= luks.MAX_MEMORY_KIB
+    assert "argon2id" in dump
+    assert "512 bits" in dump
+
+
+def test_each_slot_takes_its_own(volume: Luks) -> None:
+    assert volume.header().slots == (0, 1)
+    assert volume.takes(FIRST)
+    assert volume.takes(RECOVERY)
+    assert volume.takes(FIRST, 0)
+    assert volume.takes(RECOVERY, 1)
+    assert not volume.takes(FIRST, 1)
+    assert not volume.takes(RECOVERY, 0)
+    assert not volume.takes(WRONG)
+    assert not volume.takes(FIRST + "\n")
+    assert not volume.takes("")
+
+
+def test_a_passphrase_is_changed_slot_by_slot(volume: Luks) -> None:
+    volume.add(RECOVERY, SECOND, 2)
+    volume.remove(0)
+    assert volume.header().slots == (1, 2)
+    assert volume.takes(SECOND, 2)
+    assert not volume.takes(FIRST)
+
+
+def test_a_wrong_passphrase_adds_nothing(volume: Luks) -> None:
+    before = volume.device.read_bytes()
+    with pytest.raises(SecretRefused) as caught:
+        volume.add(WRONG, SECOND, 2)
+    assert volume.device.read_bytes() == before
+    assert WRONG not in str(caught.value)
+    assert str(volume.device) in caught.value.message
+
+
+def test_a_taken_slot_is_left_as_it_is(volume: Luks) -> None:
+    before = volume.device.read_bytes()
+    with pytest.raises(ProgramFailed):
+        volume.add(FIRST, SECOND, 1)
+    with pytest.raises(ProgramFailed):
+        volume.remove(5)
+    assert volume.device.read_bytes() == before
+
+
+def test_a_backup_is_the_header_and_brings_it_back(volume: Luks, tmp_path: Path) -> None:
+    whole = volume.device.read_bytes()
+    folders = set(Path("/run").iterdir())
+    kept = volume.backup()
+    assert set(Path("/run").glob("airgap-*")) <= folders
+    assert len(kept) == DATA_OFFSET
+    assert whole.startswith(kept)
+    volume.erase()
+    (tmp_path / "header").write_bytes(kept)
+    run(["cryptsetup", "luksHeaderRestore", "--batch-mode", "--header-backup-file", tmp_path / "header", volume.device])
+    assert volume.takes(FIRST)
+
+
+def test_an_erased_volume_takes_nothing(volume: Luks) -> None:
+    told = json.loads(run(["cryptsetup", "luksDump", "--dump-json-metadata", volume.device]).text)
+    areas = [(int(slot["area"]["offset"]), int(slot["area"]["size"])) for slot in told["keyslots"].values()]
+    before = volume.device.read_bytes()
+    volume.erase()
+    assert volume.header().slots == ()
+    # Not only forgotten: where the slots were, nothing is what it was.
+    after = volume.device.read_bytes()
+    assert len(areas) == 2
+    for start, size in areas:
+        blocks = [at for at in range(start, start + size, 4096) if any(before[at : at + 4096])]
+        assert blocks
+        assert not [at for at in blocks if after[at : at + 4096] == before[at : at + 4096]]
+    with pytest.raises(ProgramFailed):
+        volume.takes(FIRST)
+
+
+def test_a_header_of_somebody_elses_kind_is_not_believed(tmp_path: Path, quick: None) -> None:
+    file = blank(tmp_path / "disk")
+    key = tmp_path / "key"
+    key.write_text(FIRST)
+    cheap = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--batch-mode", "--key-file", str(key)]
+    run(["cryptsetup", "luksFormat", "--type", "luks2", *cheap, str(file)])
+    with pytest.raises(IntegrityFailure, match="LUKS2 header"):
+        Luks(file).header()
+    argon = ["--pbkdf", "argon2id", "--pbkdf-memory", "8192", "--pbkdf-force-iterations", "4", *cheap[4:]]
+    run(["cryptsetup", "luksFormat", "--type", "luks2", "--cipher", "aes-cbc-essiv:sha256", *argon, str(file)])
+    with pytest.raises(IntegrityFailure, match="LUKS2 header"):
+        Luks(file).header()
+
+
+def test_a_luks1_header_is_none_of_ours(tmp_path: Path) -> None:
+    file = blank(tmp_path / "disk")
+    key = tmp_path / "key"
+    key.write_text(FIRST)
+    run(["cryptsetup", "luksFormat", "--type", "luks1", "--pbkdf-force-iterations", "1000", "--batch-mode",
+         "--key-file", str(key), str(file)])  # fmt: skip
+    assert Luks(file).exists
+    with pytest.raises((IntegrityFailure, ProgramFailed)):
+        Luks(file).header()
+
+
+def test_a_cryptsetup_without_opal_says_so(tmp_path: Path) -> None:
+    if tuple(map(int, re.findall(r"\d+", run(["cryptsetup", "--version"]).text)[:3])) >= (2, 7, 0):
+        pytest.skip("this cryptsetup has Opal")
+    file = blank(tmp_path / "disk")
+    with pytest.raises(ProgramFailed):
+        Luks(file).format(Mode.BOTH, FIRST, "0" * 32)
+    assert not Luks(file).exists
+    with pytest.raises(ProgramMissing, match=r"expected 2\.7\.0 or newer for opal\+luks, found cryptsetup 2\."):
+        luks.require(Mode.BOTH)
+    luks.require(Mode.LUKS)
+
+
+@pytest.mark.parametrize(
+    ("told", "modes"),
+    [
+        ("cryptsetup 2.6.1 flags: UDEV BLKID KEYRING KERNEL_CAPI", {Mode.LUKS}),
+        ("cryptsetup 2.7.0 flags: UDEV BLKID KEYRING KERNEL_CAPI HW_OPAL", {Mode.LUKS, Mode.BOTH}),
+        ("cryptsetup 2.7.2", {Mode.LUKS, Mode.BOTH}),
+        ("cryptsetup 2.7.3", set(Mode)),
+        ("cryptsetup 2.7.5 flags: UDEV BLKID KEYRING KERNEL_CAPI HW_OPAL", set(Mode)),
+        ("cryptsetup 2.8", set(Mode)),
+        ("cryptsetup 2.10.0", set(Mode)),
+        ("cryptsetup 1.7.5", set()),
+        ("", set()),
+    ],
+)
+def test_versions(monkeypatch: pytest.MonkeyPatch, told: str, modes: set[Mode]) -> None:
+    monkeypatch.setattr(luks, "run", lambda argv: Completed(tuple(argv), 0, told.encode(), b""))
+    for mode in Mode:
+        if mode in modes:
+            luks.require(mode)
+        else:
+            with pytest.raises(ProgramMissing, match=f"for {re.escape(mode)}, found {re.escape(told or 'nothing')}"):
+                luks.require(mode)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_admin_pin_goes_by_standard_input_alone(monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
+    heard: list[tuple[str, bytes, list[bytes]]] = []
+
+    def note(argv: Sequence[Any], *, stdin: bytes = b"", pass_fds: Sequence[int] = (), **_: Any) -> Completed:
+        heard.append((" ".join(map(str, argv)), stdin, [Path(f"/dev/fd/{handle}").read_bytes() for handle in pass_fds]))
+        return Completed((), 0, b"", b"")
+
+    monkeypatch.setattr(luks, "run", note)
+    pin = "" if mode is Mode.LUKS else "A" * 32
+    Luks(Path("/dev/nvme0n1")).format(mode, FIRST, pin)
+    ((line, stdin, files),) = heard
+    assert (stdin, files) == (pin.encode(), [FIRST.encode()])  # no line end: cryptsetup would count it in
+    assert ("--hw-opal-only" in line, "--hw-opal " in line) == (mode is Mode.OPAL, mode is Mode.BOTH)
+    assert ("--cipher aes-xts-plain64 --key-size 512" in line) is (mode is not Mode.OPAL)
+    assert "A" * 32 not in line
