@@ -89,10 +89,11 @@ def test_the_copy_of_models_goes_on(tmp_path: Path) -> None:
     models = sorted((made.folder / "sealed/data/models").iterdir())
     command: list[str | Path] = [sys.executable, "-c", _COPY, made.folder, made.fingerprint]
     _, span_s = run([*command, tmp_path / "whole"])
-    killed = 0
     for number, point_s in enumerate(points("copy", 15, span_s)):
         place = tmp_path / str(number)
-        killed += run([*command, place], point_s)[0] != 0
+        while run([*command, place], point_s)[0] == 0:  # the one that was timed had less of the machine
+            subprocess.run(["rm", "-r", place], check=True)
+            point_s /= 2
         for model in models:  # whatever carries a model's name is that model
             assert not (place / model.name).exists() or (place / model.name).read_bytes() == model.read_bytes()
         run([*command, place])
@@ -100,7 +101,6 @@ def test_the_copy_of_models_goes_on(tmp_path: Path) -> None:
         for model in models:
             assert (place / model.name).read_bytes() == model.read_bytes(), f"point {number}, {point_s:.3f} s"
         subprocess.run(["rm", "-r", place], check=True)
-    assert killed >= 10
 
 
 @pytest.mark.parametrize("size", [0, 5, 1 << 20])
