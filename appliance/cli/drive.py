@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from appliance.drive.disks import Disk
     from appliance.drive.drive import Drive
     from appliance.drive.escrow import Secrets
+    from appliance.drive.kinds import Judged
 
 _secret_file = click.Path(path_type=Path, dir_okay=False)
 
@@ -148,7 +149,9 @@ def revert(serial: str, psid_file: Path | None, secrets_file: Path | None, dry_r
     """
     from appliance.drive import erase
 
-    drive, disk, _ = _destroy(serial, dry_run)
+    drive, disk, judged = _destroy(serial)
+    if not _is_opal(judged):
+        raise TargetRefused(f"{disk}: expected a drive that can be reverted, found {judged.why}", "airgap drive list")
     if dry_run:
         click.echo(f"would revert {disk}: everything on it would be lost")
         return
@@ -182,11 +185,11 @@ def decommission(serial: str, psid_file: Path | None, secrets_file: Path | None,
     from appliance import hostkey
     from appliance.drive import certificate, erase
 
-    drive, disk, opal = _destroy(serial, dry_run)
+    drive, disk, judged = _destroy(serial)
     if dry_run:
         click.echo(f"would erase {disk} and write {out}/{serial}-decommissioned.dsse.json and .pdf")
         return
-    known, psid = _proof(serial, secrets_file, psid_file) if opal else (None, "")
+    known, psid = _proof(serial, secrets_file, psid_file) if _is_opal(judged) else (None, "")
     sid, admin = (known.sid, known.admin) if known else ("", "")
     erased = erase.decommission(drive, disk.size_bytes, sid=sid, admin=admin, psid=psid)
     drive.pending.end()
@@ -196,8 +199,8 @@ def decommission(serial: str, psid_file: Path | None, secrets_file: Path | None,
     click.echo(f"decommissioned: {disk.serial}; {erased.compared} blocks compared, {erased.unchanged} as they were")
 
 
-def _destroy(serial: str, dry_run: bool) -> tuple[Drive, Disk, bool]:
-    """What may be destroyed: a disk that nothing uses, our own volume closed. Also says whether it is a TCG drive."""
+def _destroy(serial: str) -> tuple[Drive, Disk, Judged]:
+    """What may be destroyed: a disk that nothing uses, our own volume closed."""
     from appliance.drive import disks, kinds
 
     _require_root()
@@ -208,7 +211,12 @@ def _destroy(serial: str, dry_run: bool) -> tuple[Drive, Disk, bool]:
     disks.refuse_used(disk, "")
     judged = kinds.judge(drive.sed.discover())
     click.echo(f"state:  {judged.why}", err=True)
-    return drive, disk, judged.kind not in (kinds.Kind.UNSUPPORTED, kinds.Kind.PYRITE)
+    return drive, disk, judged
+
+
+def _is_opal(judged: Judged) -> bool:
+    """Whether the drive makes new keys when it is told to, and wants to know by whom."""
+    return judged.kind not in ("unsupported", "pyrite")
 
 
 def _proof(serial: str, secrets_file: Path | None, psid_file: Path | None) -> tuple[Secrets | None, str]:

@@ -19,10 +19,15 @@ from custody.trust.keys import PrivateKey
 
 PAYLOAD_TYPE = "application/vnd.airgap.decommission+json"
 _SCHEMA = "airgap.decommission/1"
-_FOOT = (
-    "This page proves nothing by itself: the signed statement beside it does. It says what the drive did and what was"
-    " read back; that the firmware made new keys and kept no copy of the old ones is the maker's word. Blocks that the"
-    " drive keeps beyond its capacity cannot be read, and were encrypted with the keys that are gone."
+_FOOT = "This page proves nothing by itself: the signed statement beside it does. It says what was done and read back;"
+_FOOT_DRIVE = (
+    " that the firmware made new keys and kept no copy of the old ones is the maker's word. Blocks that the drive keeps"
+    " beyond its capacity cannot be read, and were encrypted with the keys that are gone."
+)
+_FOOT_VOLUME = (
+    " the data are where they were, as noise without the keys that are gone. A backup of the header opens them still,"
+    " with a passphrase of its time: escrowed headers are to be destroyed. Blocks that the drive keeps beyond its"
+    " capacity cannot be read, and may hold an older header."
 )
 
 
@@ -64,6 +69,7 @@ def write(certificate: Certificate, key: PrivateKey, folder: Path) -> list[Path]
 def page(certificate: Certificate) -> Page:
     """The same for people."""
     erased = certificate.erased
+    by_drive = erased.category.startswith("Purge")
     drive = (
         ("serial", certificate.serial),
         ("model", certificate.model or "not told"),
@@ -74,7 +80,7 @@ def page(certificate: Certificate) -> Page:
         ("category", f"NIST SP 800-88 Rev. 1: {erased.category}"),
         ("looked at", f"{erased.places} blocks of 4096 bytes, before and after"),
         ("held data", f"{erased.compared} of them, before"),
-        ("unchanged", f"{erased.unchanged} of these, after"),
+        ("unchanged", f"{erased.unchanged} of these, after{'' if by_drive else ': noise without the keys'}"),
         ("when", certificate.time.replace("T", " ").replace("Z", " UTC")),
         ("where", f"host {certificate.host}"),
     )
@@ -88,5 +94,5 @@ def page(certificate: Certificate) -> Page:
             Section("What was done and seen", (), seen),
             Section("Who says so", (), (("host key", groups(certificate.host_key)),), digits=True),
         ),
-        foot=_FOOT,
+        foot=_FOOT + (_FOOT_DRIVE if by_drive else _FOOT_VOLUME),
     )

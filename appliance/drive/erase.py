@@ -82,7 +82,7 @@ def decommission(
 
     Raises:
         SecretRefused: a PIN is wrong.
-        TargetRefused: the BIOS keeps the drive from making new keys.
+        TargetRefused: the BIOS keeps the drive from making new keys; or there are no keys that could be destroyed.
         DriveFailed: a block is what it was after all, or there was nothing to compare.
     """
     kept = folder / f"{drive.serial}.erase"
@@ -94,6 +94,12 @@ def decommission(
         )
     opal = judged.kind in (Kind.FACTORY, Kind.OWNED)
     if not kept.exists():
+        if not opal and _header(drive) is None:
+            raise TargetRefused(
+                f"{drive.device} (serial {drive.serial}): expected a drive that makes new keys, or one with a volume of"
+                f" ours, found neither ({judged.why}): what is on it was never encrypted here",
+                "overwrite it or destroy it; there is nothing that could be certified",
+            )
         drive.say("reading what there is")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(kept, json.dumps(_look(drive, size_bytes, admin)).encode(), mode=0o600)

