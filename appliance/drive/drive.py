@@ -11,7 +11,7 @@ from appliance.drive.escrow import Escrow
 from appliance.drive.luks import Luks
 from appliance.drive.pending import Pending
 from appliance.drive.sed import Sed
-from custody.errors import DriveFailed, InputInvalid, SecretRefused
+from custody.errors import DriveFailed, InputInvalid, SecretRefused, TargetRefused
 from custody.report import Reporter
 
 
@@ -33,7 +33,13 @@ class Drive:
 
     @staticmethod
     def on(disk: Disk, mapper: str, escrow: Escrow | None, reporter: Reporter) -> Drive:
-        """The real one behind a disk."""
+        """The real one behind a disk.
+
+        Raises:
+            TargetRefused: its serial cannot be a file's name.
+        """
+        if "/" in disk.serial or not disk.serial.isprintable():
+            raise TargetRefused(f"{disk}: expected a serial of letters and digits, found {disk.serial!r}", "lsblk")
         return Drive(
             disk.serial, disk.model, mapper, Sed(disk.path), Luks(disk.path), escrow, Pending(disk.serial), reporter
         )

@@ -84,6 +84,8 @@ class Escrow:
 
     def plan(self, secrets: Secrets, number: int) -> Path:
         """Write a copy before the drive hears of the secrets; returns the file, `SERIAL-NUMBER-planned.cms`."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(self._last(secrets.serial), f"{number}\n".encode(), mode=0o600)
         return self._write(secrets, f"{secrets.serial}-{number:04}{_PLANNED}.cms", number)
 
     def complete(self, secrets: Secrets, number: int, header: bytes) -> Path:
@@ -112,8 +114,14 @@ class Escrow:
         return self.folder / name
 
     def next_number(self, serial: str) -> int:
-        """One more than the highest there is."""
-        return 1 + max((number for number, _file in copies(serial, self.folder)), default=0)
+        """One more than the highest there was: copies are carried off, and their numbers must not come again."""
+        last = self._last(serial)
+        kept = int(last.read_text()) if last.exists() else 0
+        return 1 + max([kept, *(number for number, _file in copies(serial, self.folder))])
+
+    def _last(self, serial: str) -> Path:
+        """Where the last number is kept."""
+        return self.folder / f"{serial}.last"
 
 
 def copies(serial: str, folder: Path = FOLDER) -> list[tuple[int, Path]]:

@@ -44,7 +44,7 @@ def opened(site: Machine, content: bytes, mode: int = 0o600) -> Path:
 
 
 def names(escrow: Escrow) -> list[str]:
-    return sorted(path.name for path in escrow.folder.iterdir())
+    return sorted(path.name for path in escrow.folder.glob("*.cms"))
 
 
 def content(**changes: object) -> dict[str, object]:
@@ -122,6 +122,14 @@ def test_numbers_count_on_and_planned_copies_go_when_a_change_is_complete(escrow
     ]
     escrow.complete(SECRETS, 10_000, HEADER)
     assert copies(serial, escrow.folder)[-1][0] == 10_000
+
+
+def test_copies_that_were_carried_off_keep_their_numbers(escrow: Escrow) -> None:
+    escrow.plan(SECRETS, 1)
+    escrow.complete(SECRETS, 1, HEADER)
+    for file in escrow.folder.glob("*.cms"):
+        file.unlink()
+    assert escrow.next_number(SECRETS.serial) == 2
 
 
 def test_other_drives_and_other_files_do_not_count(escrow: Escrow) -> None:
