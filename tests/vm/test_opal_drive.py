@@ -11,6 +11,8 @@ from tests.vm.machine import Machine
 from tests.vm.opal import OpalGuestDrive
 from tests.vm.ssh import Result
 
+pytestmark = pytest.mark.nightly  # test_drive_role.py meets the same kernel and tools every day
+
 _PASSPHRASE, _PIN = "correct horse", "Admin-pin-1"
 _FAST = "-q --pbkdf pbkdf2 --pbkdf-force-iterations 1000"
 _PLAIN = (b"known plaintext. " * 256)[:4096]

@@ -225,6 +225,7 @@ def test_ansible_stayed_within_its_budget(walked: Walked) -> None:
     assert int(line.split()[1]) <= 90, line
 
 
+@pytest.mark.nightly  # five minutes; in containers every role runs twice (make molecule)
 def test_a_second_run_changes_nothing(walked: Walked) -> None:
     path.bring_site(walked.walk, walked.machine)  # the secrets went with the reboot
     release = walked.machine.run("readlink -f /opt/airgap/current").text.strip()
