@@ -79,7 +79,7 @@ def test_what_is_returned_is_documented(facts: Callable[..., dict[str, Any]]) ->
     assert set(told) == set(documented)
     assert set(told["discovery"]) == set(documented["discovery"]["contains"]) == {f.name for f in fields(Discovery)}
     assert set(documented["kind"]["choices"]) == {str(kind) for kind in Kind}
-    assert (told["kind"], told["path"], told["size_bytes"]) == ("owned", "/dev/vdb", 8 << 30)
+    assert (told["kind"], told["device"], told["size_bytes"]) == ("owned", "/dev/vdb", 8 << 30)
 
 
 def test_a_disk_that_is_no_drive_has_no_discovery(facts: Callable[..., dict[str, Any]]) -> None:
