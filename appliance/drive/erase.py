@@ -106,8 +106,10 @@ def decommission(
     before: dict[str, str] = json.loads(kept.read_bytes())
     if opal:
         _revert_for_good(drive, sid, psid)
+        method, category = "TCG Opal Revert: the drive made new media encryption keys", "Purge (cryptographic erase)"
     else:
-        _erase_header(drive)
+        discarded = "all blocks discarded" if _erase_header(drive) else "the disk discards no blocks"
+        method, category = f"LUKS2 key slots and header destroyed, {discarded}", "Clear (cryptographic erase)"
     drive.say("reading the same places again")
     compared = {at: digest for at, digest in before.items() if digest not in (_LOCKED, _EMPTY)}
     unchanged = sum(_digest(drive, int(at)) == digest for at, digest in compared.items())
@@ -118,11 +120,7 @@ def decommission(
             "keep this output, and destroy the drive",
         )
     kept.unlink()
-    if opal:
-        method = "TCG Opal Revert: the drive made new media encryption keys"
-        return Erased(method, "Purge (cryptographic erase)", len(before), len(compared), unchanged)
-    method = "LUKS2 key slots and header destroyed, all blocks discarded"
-    return Erased(method, "Clear (cryptographic erase)", len(before), len(compared), unchanged)
+    return Erased(method, category, len(before), len(compared), unchanged)
 
 
 def _look(drive: Drive, size_bytes: int, admin: str) -> dict[str, str]:
@@ -166,9 +164,10 @@ def _revert_for_good(drive: Drive, sid: str, psid: str) -> None:
     revert(drive, sid=sid, psid=psid)
 
 
-def _erase_header(drive: Drive) -> None:
+def _erase_header(drive: Drive) -> bool:
+    """Destroy it; says whether the disk also discarded its blocks."""
     drive.say("destroying the header")
     if drive.luks.exists:
         drive.luks.erase()
     run(["wipefs", "--all", "--quiet", drive.device])
-    run(["blkdiscard", "--force", drive.device], ok=(0, 1), timeout_s=3600)
+    return run(["blkdiscard", "--force", drive.device], ok=(0, 1), timeout_s=3600).returncode == 0

@@ -101,7 +101,7 @@ def prepare(
     if not volume.is_open:
         done.append(f"{volume.device}: opened")
         if not dry_run:
-            Luks(disk.path).open(passphrase, volume.mapper)
+            drive.luks.open(passphrase, volume.mapper)
     if not dry_run and not disks.probe(volume.device):
         run(["mkfs.ext4", "-q", "-L", LABEL, "-m", "0", volume.device], timeout_s=3600)
         done.append(f"{volume.device}: ext4 made")
