@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from custody.errors import TargetRefused
+
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
     """Write a file so that a crash leaves the old one or the new one.
@@ -32,6 +34,17 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644, owner: tuple[int,
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def new_folder(path: Path) -> None:
+    """Make a folder that was not there, with those above it.
+
+    Raises:
+        TargetRefused: something is there.
+    """
+    if path.exists():
+        raise TargetRefused(f"{path}: exists already", "name a new folder")
+    path.mkdir(parents=True)
 
 
 def sync_folder(folder: Path) -> None:

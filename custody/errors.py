@@ -81,6 +81,12 @@ class VerifierTooOld(IntegrityFailure):
     exit_code = 18
 
 
+class LedgerBroken(IntegrityFailure):
+    """A log is not what its checkpoints say: changed, cut off, or put together anew."""
+
+    exit_code = 19
+
+
 class OperatorMistake(AirgapError):
     """The input or the order given is wrong; nothing was changed."""
 
@@ -163,3 +169,9 @@ class DriveFailed(EnvironmentProblem):
     """A drive answered with an error, or does not do what it says that it does."""
 
     exit_code = 48
+
+
+class LedgerUnwritable(EnvironmentProblem):
+    """A log cannot take an entry; nothing was acknowledged."""
+
+    exit_code = 49

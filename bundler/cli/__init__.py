@@ -31,6 +31,7 @@ _COMMANDS = {
         "install": ("bundler.cli.install", "turn this host, or many, into an appliance"),
         "status": ("appliance.cli.status", "show the appliance on one screen"),
         "unlock": ("appliance.cli.unlock", "open the data volume, wait for the engine"),
+        "audit": ("appliance.cli.audit", "search, verify and prove what the service was asked"),
         "drive": ("appliance.cli.drive", "show drives, lock, rotate, revert, decommission"),
         "gpu": ("appliance.cli.gpu", "check the GPUs, bring them to the site's layout"),
         "inventory": ("appliance.cli.inventory", "write this host's signed description, for a lock"),
@@ -39,6 +40,8 @@ _COMMANDS = {
     "Anywhere": {
         "verify": ("bundler.cli.verify", "check a bundle's root, signatures, list and leaves"),
         "audit-kit": ("bundler.cli.audit_kit", "write a script that checks a bundle without airgap"),
+        "ledger": ("bundler.cli.ledger", "show, verify and prove what happened"),
+        "timestamp": ("bundler.cli.timestamp", "carry RFC 3161 timestamps"),
         "diff": ("bundler.cli.diff", "show what differs between two bundles or locks"),
         "keys": ("bundler.cli.keys", "make signing keys"),
         "trust": ("bundler.cli.trust", "make, sign and show the root of trust"),

@@ -28,9 +28,11 @@ def command(lock: Path, bundle: Path, dry_run: bool, again: bool, cache: Path) -
     Example: airgap build manifests/demo.lock.json /srv/bundles/demo-1
     Example: airgap build demo.lock.json /media/demo-1 --check
     """
+    from bundler.cli.record import record_bundle
     from bundler.collect.build import build, check, plan
     from bundler.collect.cache import Cache
     from bundler.manifest.lock import load_lock
+    from custody.ledger.record import ready
 
     wanted, reporter = load_lock(lock), ConsoleReporter()
     if dry_run:
@@ -46,7 +48,9 @@ def command(lock: Path, bundle: Path, dry_run: bool, again: bool, cache: Path) -
         digest = check(wanted, bundle.absolute(), Cache(cache), project_root(), reporter)
         click.echo(f"statement: {wanted.bundle.digest} {digest}\nverdict:   built again, the same bytes")
         return
+    ready()
     digest = build(wanted, bundle.absolute(), Cache(cache), project_root(), reporter)
+    record_bundle("built", bundle)
     click.echo(f"bundle:    {bundle}")
     click.echo(f"statement: {wanted.bundle.digest} {digest}")
     click.echo("next:      two persons sign it: airgap sign BUNDLE --key KEY --trust FOLDER")

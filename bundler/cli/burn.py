@@ -40,12 +40,16 @@ def command(
     Example: airgap burn /srv/bundles/demo-1 /dev/sdb --fingerprint 3f9a... --serial 4C53000123
     """
     from bundler.bundle.read import FolderSource
+    from bundler.cli.record import record_bundle
     from bundler.media import burn as media
     from bundler.media.device import describe, require_serial
     from bundler.media.volume import at_work, loop_device
+    from custody.ledger.record import ready
     from custody.trust.verify import read_trust, verify_statement
 
     reporter = ConsoleReporter()
+    if not dry_run:
+        ready()
     pinned = parse_fingerprint(fingerprint)
     source = FolderSource(bundle)
     verified = verify_statement(source, read_trust(source, pinned))
@@ -77,6 +81,7 @@ def command(
         done = media.burn(verified, bundle, device, passphrase, pinned, reporter)
     if image:
         part.replace(target)
+    record_bundle("burned", bundle, serial=device.serial or str(target), readback="every leaf")
     text = (
         f"bundle:            {done.bundle}\n"
         f"medium:            {device.serial or target}\n"

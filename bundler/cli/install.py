@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
@@ -81,11 +82,14 @@ def command(
         return
     if site_file is None:
         raise click.UsageError("Missing option '--site', or '--inventory' for many hosts")
+    from bundler.cli.record import record_bundle
     from bundler.install import install as core
     from bundler.install import paths, plan
     from bundler.install.admit import Terms
     from bundler.install.preflight import render, require
     from bundler.install.site import load_site
+    from custody.ledger.event import Event
+    from custody.ledger.record import begin_here, record
 
     if os.geteuid() != 0:
         raise OperatorMistake("install: expected root", "run it as root")
@@ -97,6 +101,8 @@ def command(
     paths.RUN.mkdir(mode=0o755, exist_ok=True)
     with alone(paths.RUN / "install.lock", "another airgap install"):
         place = models or paths.MODELS / release.name
+        if not dry_run:
+            begin_here()
         prepared = core.prepare(release, place, site, terms, reporter, dry_run=dry_run)
         if dry_run:
             steps = plan.describe(prepared.lock, site, release)
@@ -109,8 +115,12 @@ def command(
             if findings and not as_json:
                 click.echo("\n" + render(prepared.findings))
             return
+        record_bundle("verified", release)
         done = core.install(prepared, reporter)
-        core.keep_site_file(site_file)
+        record_bundle("installed", release, release=release.name)
+        if core.keep_site_file(site_file):
+            digest = hashlib.sha256(site_file.read_bytes()).hexdigest()
+            record(Event("site changed", str(paths.SITE), f"sha256:{digest}"))
     if as_json:
         show_json("airgap.install/1", {"bundle": done.bundle, "seconds": done.seconds, "changed": done.changed})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,16 +48,21 @@ def command(
     from bundler.collect.resolve import resolve
     from bundler.manifest.lock import save_lock
     from bundler.manifest.models import load_manifest
+    from custody.ledger.event import Event
+    from custody.ledger.record import ready, record
 
     if bool(inventory) != bool(inventory_key) or (inventory and dpkg_status):
         raise click.UsageError("--inventory goes with --inventory-key, and not with --dpkg-status")
     host = _read_host(inventory, inventory_key) if inventory and inventory_key else None
     load_manifest(manifest)  # a bad one is refused before anything is written
+    if not dry_run:
+        ready()
     target = output or manifest.with_suffix(".lock.json")
     lock = resolve(manifest, Cache(cache), project_root(), ConsoleReporter(), dpkg_status, host)
     if not dry_run:
         target.parent.mkdir(parents=True, exist_ok=True)
         save_lock(lock, target)
+        record(Event("locked", target.name, f"sha256:{hashlib.sha256(target.read_bytes()).hexdigest()}"))
     carried = [deb for deb in lock.debs if set(deb.uses) != {"tree"}]
     rows = (
         ("packages", carried),

@@ -101,6 +101,11 @@ def _sign_bundle(bundle: Path, trust: Path, attach: Path | None, options: _Optio
 
     from bundler.bundle.request import SIGNATURE_LIMIT_BYTES, open_signature
     from bundler.bundle.sign import sign_bundle
+    from bundler.cli.record import record_bundle
+    from custody.ledger.record import ready
+
+    if not options.dry_run:
+        ready()
 
     def agree(shown: Shown) -> None:
         _ask(shown.lines(), "Sign this?" if attach is None else "Put the signature into this?", options)
@@ -114,6 +119,8 @@ def _sign_bundle(bundle: Path, trust: Path, attach: Path | None, options: _Optio
         person = sign_bundle(
             bundle, key, trust, ConsoleReporter(), dry_run=options.dry_run, base=options.base, agree=agree
         )
+    if not options.dry_run:
+        record_bundle("signed", bundle, person=person)
     click.echo(f"{bundle}: {'would be ' if options.dry_run else ''}signed by {person}")
 
 

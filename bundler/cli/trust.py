@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from custody.lock import alone
 from custody.report import show_json
 
 if TYPE_CHECKING:
+    from custody.trust.keys import PublicKey
     from custody.trust.root import Person, Root
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -307,22 +306,21 @@ def _thresholds(texts: tuple[str, ...]) -> dict[str, int]:
 
 
 def _keyid(text: str) -> str:
-    from custody.trust.keys import PublicKey
-
     if len(text) == 64 and set(text) <= set("0123456789abcdef"):
         return text
-    return PublicKey(_public(text, f"--key {text}")).keyid
+    return _public(text, f"--key {text}").keyid
 
 
-def _public(file: str, what: str) -> bytes:
+def _public(file: str, what: str) -> PublicKey:
+    from custody.trust.keys import PublicKey
+
     try:
-        return base64.b64decode(Path(file).read_text().strip(), validate=True)
-    except (OSError, binascii.Error, UnicodeDecodeError) as error:
+        return PublicKey.from_text(Path(file).read_text())
+    except (OSError, UnicodeDecodeError, TrustRejected) as error:
         raise InputInvalid(f"{what}: {error}", "name the .pub file that `airgap keys new` made") from error
 
 
 def _person(text: str) -> Person:
-    from custody.trust.keys import PublicKey
     from custody.trust.root import Person
 
     parts = text.split(":", 2)
@@ -330,5 +328,5 @@ def _person(text: str) -> Person:
         raise InputInvalid(f"--person {text}: expected NAME:ROLES:FILE", "see airgap trust init --help")
     name, roles, files = parts
     with _as_input("airgap trust init --help"):
-        keys = tuple(PublicKey(_public(file, f"--person {text}")) for file in files.split(","))
+        keys = tuple(_public(file, f"--person {text}") for file in files.split(","))
         return Person(name, tuple(roles.split(",")), keys)

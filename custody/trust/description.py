@@ -7,8 +7,6 @@ A host vouches for itself alone: nothing here makes a bundle trusted.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -127,6 +125,6 @@ def open_signed(data: bytes, keyid: str, name: str) -> HostDescription:
 
 def _own_key(content: Any, name: str) -> PublicKey:
     try:
-        return PublicKey(base64.b64decode(content["host_key"], validate=True))
-    except (KeyError, TypeError, binascii.Error, TrustRejected) as error:
+        return PublicKey.from_text(content["host_key"])
+    except (KeyError, TypeError, AttributeError, TrustRejected) as error:
         raise BundleMalformed(f"{name}: host_key: expected a P-384 public key: {error}") from error

@@ -7,6 +7,7 @@ SHA-256 of those DER bytes. An id is a name: the root holds the keys themselves.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +53,18 @@ class PublicKey:
     def __post_init__(self) -> None:
         if self._key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.der:
             raise TrustRejected("public key: expected the named-curve, uncompressed encoding, found another one")
+
+    @staticmethod
+    def from_text(text: str) -> PublicKey:
+        """The key in the text of a `NAME.pub`: its bytes in base64 (RFC 4648, section 4), with or without a newline.
+
+        Raises:
+            TrustRejected: something else.
+        """
+        try:
+            return PublicKey(base64.b64decode(text.strip(), validate=True))
+        except ValueError as error:  # binascii.Error, and text that is not ASCII
+            raise TrustRejected(f"public key: not base64: {error}") from error
 
     @cached_property
     def _key(self) -> ec.EllipticCurvePublicKey | MLDSA87PublicKey:

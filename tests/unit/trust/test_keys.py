@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 
 import pytest
@@ -86,6 +87,15 @@ def test_public_keys_that_are_refused() -> None:
     for other in (ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()):
         with pytest.raises(TrustRejected, match="P-384"):
             PublicKey(other.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def test_the_text_of_a_public_key() -> None:
+    key = PrivateKey.generate().public
+    text = base64.b64encode(key.der).decode()
+    assert PublicKey.from_text(text) == PublicKey.from_text(f"{text}\n") == key
+    for wrong in ("", text[:-1], f"{text[:8]}-{text[8:]}", f"{text[:8]}\n{text[8:]}", f"é{text}", text[4:]):
+        with pytest.raises(TrustRejected, match="public key"):
+            PublicKey.from_text(wrong)
 
 
 def test_a_digest_is_signed_as_its_message_is() -> None:

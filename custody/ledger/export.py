@@ -1,0 +1,74 @@
+"""A log as other people's tools read it: C2SP `tlog-tiles`, a folder of files.
+
+`checkpoint`, `log.vkey`, `log.pem`, `tile/L/N` with the hashes, `tile/entries/N` with the entries. All of it was
+compared with the checkpoint before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from custody.atomic import write_whole
+from custody.errors import LedgerBroken
+from custody.ledger.checkpoint import Checkpoint
+from custody.ledger.disk import read_all
+from custody.ledger.origin import PEM, VKEY
+from custody.ledger.tree import HASH_BYTES, TILE_LEVELS, frontier_at
+from custody.ledger.view import CHECKPOINT, View
+
+_WIDTH = 1 << TILE_LEVELS
+
+
+def tile_path(level: int | str, index: int, width: int) -> Path:
+    """Where a tile lies: level (or `entries`), number in groups of three digits, width of one that is not full."""
+    digits = f"{index:0{-(-len(str(index)) // 3) * 3}}"
+    groups = ["".join(part) for part in zip(*[iter(digits)] * 3, strict=True)]
+    name = Path("tile", str(level), *(f"x{group}" for group in groups[:-1]), groups[-1])
+    return name if width == _WIDTH else name.with_name(f"{name.name}.p") / str(width)
+
+
+def tiles(view: View, head: Checkpoint) -> Iterator[tuple[Path, bytes]]:
+    """Every tile and entry bundle of the tree of a checkpoint, by its path.
+
+    Raises:
+        LedgerBroken: the hashes do not make this head.
+    """
+    try:
+        root = frontier_at(head.size, view.hashes.node).root()
+    except LookupError as error:
+        raise view.broken(f"{error} is missing") from error
+    if root != head.root:
+        raise view.broken("the hashes are not those of its checkpoint")
+    level, count = 0, head.size
+    while count:
+        for start in range(0, count, _WIDTH):
+            width = min(_WIDTH, count - start)
+            row = view.hashes.row(level, start, width)
+            if len(row) != width * HASH_BYTES:
+                raise view.broken(f"hashes from {start} on of level {level} are missing")
+            yield tile_path(level, start // _WIDTH, width), row
+        level, count = level + 1, count >> TILE_LEVELS
+    entries = view.entries(0, head.size)
+    for number in range(-(-head.size // _WIDTH)):
+        bundle = [len(entry).to_bytes(2, "big") + entry for _index, entry in islice(entries, _WIDTH)]
+        yield tile_path("entries", number, len(bundle)), b"".join(bundle)
+
+
+def export(view: View, folder: Path) -> Checkpoint:
+    """Write the log up to its checkpoint into a folder; what lies there of an earlier export is written over.
+
+    Raises:
+        LedgerBroken: the log is not what it signed, or signed nothing.
+    """
+    head = view.checkpoint()
+    if head is None:
+        raise LedgerBroken(f"{view.key.name}: nothing was signed yet", "airgap ledger checkpoint")
+    for path, data in tiles(view, head):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    write_whole(folder / VKEY, f"{view.key.vkey}\n".encode())
+    write_whole(folder / PEM, view.key.pem)
+    write_whole(folder / CHECKPOINT, read_all(view.disk, view.folder / CHECKPOINT))
+    return head

@@ -1,0 +1,76 @@
+"""`python -m tests.bench.ledger [FOLDER]`: what a log costs on this machine, beside what the disk alone costs.
+
+FOLDER: on the file system to be measured; a new folder is made in it and removed.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from custody.ledger import origin
+from custody.ledger.log import open_log
+from custody.ledger.verify import verify
+from custody.ledger.view import View
+
+#: About the size of an audit entry.
+ENTRY = b'{"seq":%08d,"text":"' + b"x" * 450 + b'"}'
+GROUP = 512
+_SPAN_S = 3.0
+
+
+def timed(work: Callable[[int], object], span_s: float = _SPAN_S) -> list[float]:
+    """Milliseconds of each run, as many as the span holds."""
+    found: list[float] = []
+    until = time.perf_counter() + span_s
+    while time.perf_counter() < until:
+        begun = time.perf_counter()
+        work(len(found))
+        found.append((time.perf_counter() - begun) * 1e3)
+    return found
+
+
+def show(what: str, found: list[float]) -> None:
+    """Median and 99th percentile."""
+    ordered = sorted(found)
+    print(f"{what:32} {statistics.median(ordered):8.3f} ms, p99 {ordered[int(len(ordered) * 0.99)]:8.3f} ms")
+
+
+def main(base: Path) -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(dir=base) as name:
+        folder = Path(name)
+        handle = os.open(folder / "alone", os.O_RDWR | os.O_CREAT)
+        data = ENTRY % 0
+
+        def alone(number: int) -> None:
+            os.pwrite(handle, data, number * len(data))
+            os.fdatasync(handle)
+
+        show("write and fdatasync alone", timed(alone))
+        os.close(handle)
+        origin.make(folder / "log", "bench.example/log")
+        with open_log(folder / "log") as log:
+            show("one acknowledged append", timed(lambda _number: log.append([ENTRY % log.size])))
+            first, begun = log.size, time.perf_counter()
+            timed(lambda _number: log.append([ENTRY % (log.size + i) for i in range(GROUP)]))
+            print(f"{f'in groups of {GROUP}':32} {(log.size - first) / (time.perf_counter() - begun):8.0f} entries/s")
+            show("checkpoint", timed(lambda _number: log.checkpoint(), 1))
+            head = log.checkpoint()
+            path = log.view.prove(head.size // 3, head)[1]
+            show(
+                f"proof of {len(path)} hashes, entry sought",
+                timed(lambda n: log.view.prove(n * 7919 % head.size, head), 2),
+            )
+        begun = time.perf_counter()
+        size = verify(View(folder / "log")).size
+        print(f"{'verify':32} {size / (time.perf_counter() - begun):8.0f} entries/s, {size} in all")
+
+
+if __name__ == "__main__":
+    main(Path(*sys.argv[1:2]))
