@@ -7,8 +7,6 @@ alone.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime
 import os
 import tempfile
@@ -31,8 +29,8 @@ def read_recipient(file: Path) -> PublicKey:
         InputInvalid: unreadable or not such a file.
     """
     try:
-        return PublicKey(base64.b64decode(file.read_text().strip(), validate=True))
-    except (OSError, ValueError, binascii.Error, AirgapError) as error:
+        return PublicKey.from_text(file.read_text())
+    except (OSError, UnicodeDecodeError, AirgapError) as error:
         raise InputInvalid(
             f"{file}: expected a public key of `airgap keys new`: {error}", "ask for NAME.pub"
         ) from error

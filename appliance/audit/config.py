@@ -1,0 +1,80 @@
+"""The audit process's settings: one strict JSON file that the installer writes."""
+
+from __future__ import annotations
+
+import base64
+import pwd
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from custody.errors import AirgapError, InputInvalid, OperatorMistake
+from custody.trust.keys import PublicKey
+
+FILE = Path("/etc/airgap/audit.json")
+#: The log's folder on an appliance: on the encrypted volume, since entries name persons.
+FOLDER = Path("/srv/airgap/audit")
+
+
+class Config(BaseModel):
+    """Settings.
+
+    Attributes:
+        origin: the log's name.
+        folder: of the log.
+        socket: where the gateway finds the process.
+        clients: users that may connect, by name.
+        auditor_key: SPKI, base64, of a P-384 key: who can open epochs.
+        epoch_hours: how long one key hides texts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1]
+    origin: str
+    folder: Path = FOLDER
+    socket: Path = Path("/run/airgap-audit/audit.sock")
+    clients: tuple[str, ...]
+    auditor_key: str
+    epoch_hours: Annotated[int, Field(ge=1, le=24 * 366)] = 24
+
+    @property
+    def auditor(self) -> PublicKey:
+        """Who can open epochs.
+
+        Raises:
+            InputInvalid: not such a key.
+        """
+        try:
+            return PublicKey(base64.b64decode(self.auditor_key, validate=True))
+        except (ValueError, AirgapError) as error:
+            raise InputInvalid("auditor_key: expected SPKI in base64, found something else", "NAME.pub") from error
+
+    @property
+    def uids(self) -> frozenset[int]:
+        """Users that may connect.
+
+        Raises:
+            OperatorMistake: one of them does not exist.
+        """
+        try:
+            return frozenset(pwd.getpwnam(name).pw_uid for name in self.clients)
+        except KeyError as error:
+            raise OperatorMistake(f"clients: {error}: expected users of this host", "getent passwd") from error
+
+
+def load(file: Path = FILE) -> Config:
+    """Read the settings.
+
+    Raises:
+        InputInvalid: unreadable, or not such a file.
+    """
+    try:
+        return Config.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputInvalid(f"{file}: {error.strerror}", "airgap install") from error
+    except ValidationError as error:
+        raise InputInvalid(
+            f"{file}: {error.error_count()} fields are not as expected: {error}", "airgap install"
+        ) from error

@@ -1,0 +1,270 @@
+"""`airgap audit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from custody.errors import InputInvalid, TargetRefused
+from custody.report import show_json
+
+if TYPE_CHECKING:
+    from custody.ledger.view import View
+
+
+def _default() -> Path:
+    from appliance.audit.config import FOLDER
+
+    return FOLDER
+
+
+def _config() -> Path:
+    from appliance.audit.config import FILE
+
+    return FILE
+
+
+_log_option = click.option(
+    "--log", "folder", type=click.Path(path_type=Path, file_okay=False), default=_default,
+    show_default="/srv/airgap/audit", help="The audit log's folder, or a copy of it.",
+)  # fmt: skip
+
+
+@click.group()
+def command() -> None:
+    """Search, verify and prove what the service was asked.
+
+    \b
+    Example: airgap audit verify
+    """
+
+
+@command.command()
+@click.option(
+    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), default=_config,
+    show_default="/etc/airgap/audit.json", help="Settings of the audit process.",
+)  # fmt: skip
+def init(file: Path) -> None:
+    """Begin the audit log that the settings name, as the user of the audit process; one that is there stays.
+
+    \b
+    Example: runuser -u airgap-audit -- airgap audit init
+    """
+    from appliance.audit.config import load
+    from custody.ledger import origin
+
+    settings = load(file)
+    if not (settings.folder / origin.VKEY).exists():
+        origin.make(settings.folder, settings.origin)
+    key = origin.load(settings.folder).public
+    if key.name != settings.origin:
+        raise InputInvalid(f"{settings.folder}: expected the log {settings.origin}, found {key.name}", f"see {file}")
+    click.echo(f"log: {settings.folder}\nkey: {key.vkey}")
+
+
+@command.command()
+@click.option("--user", help="Entries of this user.")
+@click.option("--key-id", help="Entries of this key.")
+@click.option("--client-ip", help="Entries of this address.")
+@click.option("--model", help="Entries of this model.")
+@click.option("--decision", type=click.Choice(["allow", "deny"]), help="Admissions decided so.")
+@click.option("--request-id", help="One request, by the gateway's id.")
+@click.option("--kind", help="admitted, completed, started, stopped, epoch, recovered.")
+@click.option("--of", type=click.IntRange(min=0), help="How the request with this seq ended.")
+@click.option("--since", default="", help="From this time on, as 2026-11-21 or 2026-11-21T08:00Z.")
+@click.option("--until", default="", help="Before this time.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option(
+    "--index",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the index lies; default: in the log's folder.",
+)
+@_log_option
+def search(
+    user: str | None, key_id: str | None, client_ip: str | None, model: str | None, decision: str | None,
+    request_id: str | None, kind: str | None, of: int | None, since: str, until: str, as_json: bool,
+    index: Path | None, folder: Path,
+) -> None:  # fmt: skip
+    """Find entries. The index is only a help: what is shown was read from the log.
+
+    \b
+    Example: airgap audit search --user alice --since 2026-11-21
+    Example: airgap audit search --decision deny --json
+    """
+    from appliance.audit.index import Index
+
+    given = {
+        "user_id": user, "key_id": key_id, "client_ip": client_ip, "model": model, "decision": decision,
+        "request_id": request_id, "kind": kind, "of": of,
+    }  # fmt: skip
+    opened = Index(_view(folder, None), index)
+    try:
+        wanted = {name: value for name, value in given.items() if value is not None}
+        found = list(opened.search(wanted, since, until))
+    finally:
+        opened.close()
+    if as_json:
+        show_json("airgap.audit-search/1", {"entries": found})
+        return
+    for entry in found:
+        rest = {name: value for name, value in entry.items() if name not in _COMMON}
+        click.echo(f"{entry['seq']:8} {entry['time']} {entry['kind']:10} {json.dumps(rest, ensure_ascii=False)}")
+
+
+_COMMON = {"schema", "seq", "time", "kind", "boot_id", "monotonic_ms"}
+
+
+@command.command()
+@click.option(
+    "--against", type=click.Path(path_type=Path, dir_okay=False, exists=True), multiple=True, metavar="CHECKPOINT",
+    help="A checkpoint that left the host earlier; the log must go on from it. May be given again.",
+)  # fmt: skip
+@click.option(
+    "--log-key", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="log.vkey from another hand; without it the folder's own is believed.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@_log_option
+def verify(against: tuple[Path, ...], log_key: Path | None, as_json: bool, folder: Path) -> None:
+    """Read all of the log. Two verdicts: is it intact, and is it complete?
+
+    Intact: the entries are those that checkpoints were signed over. Complete: every allowed request ended, and the
+    process never went away unannounced; gaps are for people to explain. An index that lies there is compared too.
+
+    \b
+    Example: airgap audit verify --against 2026-10.checkpoint --log-key audit.vkey
+    """
+    from appliance.audit.complete import judge
+    from appliance.audit.index import NAME, Index
+    from custody.ledger.checkpoint import open_checkpoint
+    from custody.ledger.verify import verify as core
+
+    view = _view(folder, log_key)
+    heads = [open_checkpoint(file.read_bytes(), view.key, str(file))[0] for file in against]
+    found = core(view, heads)
+    if (folder / NAME).exists():
+        index = Index(view)
+        index.verify()
+        index.close()
+    judged = judge(view.entries(0, found.size), is_live=_is_live(folder))
+    complete = "incomplete" if judged.gaps else "complete"
+    if as_json:
+        content = {
+            "intact": True, "complete": not judged.gaps, "origin": view.key.name, "entries": found.size,
+            "signed": found.signed, "compared": found.compared, "admitted": judged.admitted, "denied": judged.denied,
+            "completed": judged.completed, "gaps": [dataclasses.asdict(gap) for gap in judged.gaps],
+        }  # fmt: skip
+        show_json("airgap.audit-verify/1", content)
+        return
+    click.echo(f"log:       {view.key.name}\nentries:   {found.size}, of which a checkpoint covers {found.signed}")
+    click.echo(f"requests:  {judged.admitted} allowed, {judged.completed} of them ended; {judged.denied} denied")
+    for gap in judged.gaps:
+        click.echo(f"gap:       {gap.seq:8} {gap.what}")
+    click.echo(f"compared:  with {found.compared} checkpoints that left the host\nverdict:   intact, {complete}")
+
+
+@command.command()
+@click.argument("seq", type=click.IntRange(min=0))
+@click.argument("out", type=click.Path(path_type=Path))
+@_log_option
+def prove(seq: int, out: Path, folder: Path) -> None:
+    """Write the proof of entry SEQ to the new folder OUT, with a script that checks it with openssl alone.
+
+    \b
+    Example: airgap audit prove 12 /media/audit/entry-12
+    """
+    from custody.ledger.kit import write_kit
+
+    write_kit(_view(folder, None), seq, out)
+    click.echo(f"proof: {out}\ncheck: sh {out}/check {out} LOG.PEM, with the log's key from another hand")
+
+
+@command.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@_log_option
+def export(out: Path, folder: Path) -> None:
+    """Write the log to the new folder OUT as C2SP tlog-tiles, with the auditor's copies of the epochs' keys.
+
+    \b
+    Example: airgap audit export /media/audit/log
+    """
+    from appliance.audit.epoch import FOLDER
+    from custody.atomic import new_folder
+    from custody.ledger.export import export as core
+
+    view = _view(folder, None)
+    new_folder(out)
+    head = core(view, out)
+    escrows = sorted((folder / FOLDER).glob("*.cms"))
+    (out / FOLDER).mkdir()
+    for escrow in escrows:
+        (out / FOLDER / escrow.name).write_bytes(escrow.read_bytes())
+    click.echo(f"export: {out}, {head.size} entries of {head.origin}, {len(escrows)} epochs")
+
+
+@command.command()
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--day", metavar="2026-11-21", help="Requests of this day (UTC).")
+@click.option("--user", help="Requests of this user.")
+@click.option("--decision", type=click.Choice(["allow", "deny"]), help="Requests decided so.")
+@_log_option
+def page(out: Path, day: str | None, user: str | None, decision: str | None, folder: Path) -> None:
+    """Write a page for people, OUT.html: what was asked on a day, by a user, or what was denied. It reads offline.
+
+    The whole log is verified first; the index is not used.
+
+    \b
+    Example: airgap audit page 2026-11-21.html --day 2026-11-21
+    """
+    from appliance.audit.complete import judge
+    from appliance.audit.daypage import make_page
+    from custody.atomic import write_whole
+    from custody.ledger.verify import verify as core
+    from custody.page import html
+
+    if out.exists():
+        raise TargetRefused(f"{out}: exists already", "name a new file")
+    view = _view(folder, None)
+    found = core(view)
+    judged = judge(view.entries(0, found.size), is_live=_is_live(folder))
+    entries = [json.loads(entry) for _seq, entry in view.entries(0, found.size)]
+    ends = {entry["of"]: entry for entry in entries if entry["kind"] == "completed"}
+    wanted = {"user_id": user, "decision": decision}
+    shown = [
+        entry for entry in entries
+        if entry["kind"] == "admitted"
+        and entry["time"].startswith(day or "")
+        and all(value is None or entry[name] == value for name, value in wanted.items())
+    ]  # fmt: skip
+    what = ", ".join(part for part in (day, user, decision) if part) or "all requests"
+    write_whole(out, html.render(make_page(f"{view.key.name}: {what}", shown, ends, found, judged)))
+    click.echo(f"page: {out}, {len(shown)} requests")
+
+
+def _is_live(folder: Path) -> bool:
+    """Whether a process writes to the log now."""
+    from custody.errors import AlreadyRunning
+    from custody.lock import alone
+
+    if not (folder / "lock").exists():
+        return False
+    try:
+        with alone(folder / "lock", "the audit process"):
+            return False
+    except AlreadyRunning:
+        return True
+    except OSError:
+        return False  # a copy, or not ours to lock
+
+
+def _view(folder: Path, log_key: Path | None) -> View:
+    from custody.ledger.note import LogKey
+    from custody.ledger.view import View
+
+    if not folder.is_dir():
+        raise InputInvalid(f"{folder}: expected an audit log, found none", "is the data volume open? airgap unlock")
+    return View(folder, key=LogKey.parse(log_key.read_text()) if log_key is not None else None)

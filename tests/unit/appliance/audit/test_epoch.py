@@ -1,0 +1,83 @@
+"""Epochs: made, handed to the auditor, erased."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from appliance.audit.book import Book
+from appliance.audit.epoch import Epochs
+from appliance.audit.fields import Admitted
+from appliance.audit.reserve import Reserve
+from custody.errors import SecretRefused
+from custody.ledger import origin
+from custody.ledger.log import open_log
+from custody.ledger.view import View
+from custody.report import SilentReporter
+from tests.unit.appliance.audit.conftest import ADMITTED, AUDITOR, ORIGIN
+
+
+def epochs(folder: Path, length_s: float = 3600) -> Epochs:
+    return Epochs(folder, ORIGIN, AUDITOR.public, length_s)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in (folder / "epochs").iterdir())
+
+
+def test_a_key_stays_until_the_next_and_is_erased_then(tmp_path: Path) -> None:
+    first = epochs(tmp_path).current()
+    assert epochs(tmp_path).current() == first
+    second = epochs(tmp_path).make()
+    assert (second.number, second.key != first.key) == (2, True)
+    epochs(tmp_path).erase_old(second)
+    assert names(tmp_path) == ["000001.cms", "000002.cms", "000002.key"]
+    assert (tmp_path / "epochs/000002.key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "epochs/000002.key").unlink()
+    assert epochs(tmp_path).current().number == 3
+
+
+def test_a_key_without_its_escrow_is_not_used(tmp_path: Path) -> None:
+    """A crash between the two files: nothing was hidden with it yet."""
+    epochs(tmp_path).current()
+    (tmp_path / "epochs/000001.cms").unlink()
+    assert epochs(tmp_path).current().number == 2
+
+
+def test_a_broken_or_foreign_key_is_refused_without_its_words(tmp_path: Path) -> None:
+    key = epochs(tmp_path).current().key.hex()
+    file = tmp_path / "epochs/000001.key"
+    file.write_text(file.read_text().replace(ORIGIN, "elsewhere"))
+    with pytest.raises(SecretRefused) as refused:
+        epochs(tmp_path).current()
+    assert key not in str(refused.value)
+    file.chmod(0o644)
+    with pytest.raises(SecretRefused, match="0644"):
+        epochs(tmp_path).current()
+
+
+def test_a_clock_that_goes_back_begins_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    epoch = epochs(tmp_path).current()
+    assert not epochs(tmp_path).is_due(epoch)
+    monkeypatch.setattr(time, "time", lambda: epoch.begun_s - 10)
+    assert epochs(tmp_path).is_due(epoch)
+
+
+def test_the_book_changes_keys_when_the_time_has_come(tmp_path: Path) -> None:
+    origin.make(tmp_path, ORIGIN)
+    record = Admitted.model_validate(ADMITTED)
+    with open_log(tmp_path) as log:
+        book = Book(log, epochs(tmp_path, 0.5), Reserve(tmp_path, 4096), SilentReporter(), sign_s=0.02)
+        hmacs = set()
+        for _ in range(4):
+            seq = book.admitted(record).result()
+            hmacs.add(json.loads(View(tmp_path).entry(seq))["prompt_hmac"])
+            time.sleep(0.6)
+        book.close()
+    kinds = [json.loads(entry)["kind"] for _seq, entry in View(tmp_path).entries()]
+    assert kinds.count("epoch") >= 2
+    assert len(hmacs) >= 3, "one text, another HMAC in every epoch"
+    assert len([name for name in names(tmp_path) if name.endswith(".key")]) == 1
