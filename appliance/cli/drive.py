@@ -114,6 +114,7 @@ def rotate(
     Example: airgap drive rotate S6CKNX0T123456 --secrets /run/escrow.json
     """
     from appliance.drive import rotate as core
+    from appliance.drive import unattended
     from appliance.drive.escrow import Secrets, read_opened
 
     _require_root()
@@ -131,7 +132,39 @@ def rotate(
     if new == passphrase:
         raise SecretRefused("new passphrase: expected another one, found the one in force", "choose another")
     core.rotate(drive, old, passphrase, new)
+    if unattended.SLOT in drive.luks.header().slots:
+        unattended.seal(drive.luks, new)
     click.echo(f"rotated: {disk.serial}")
+
+
+@command.command()
+@passphrase_option("the volume's passphrase")
+@_dry_run_option
+def seal(passphrase_file: Path | None, dry_run: bool) -> None:
+    """Seal a new key for unattended boots to the TPM, as the host was started this time.
+
+    After a change of firmware settings or Secure Boot keys the volume waits for its passphrase; this ends that. Whether
+    the volume opens by itself at all, the site file says (storage.unattended).
+
+    \b
+    Example: airgap drive seal
+    """
+    from appliance.drive import config, disks, unattended
+    from appliance.drive.luks import Luks
+
+    _require_root()
+    settings = config.load()
+    if not settings.unattended:
+        hint = "storage.unattended in the site file, then airgap install"
+        raise OperatorMistake("seal: expected a host whose volume opens by itself, found that it waits", hint)
+    disk = disks.find(settings.serial)
+    if disks.judge(disk, settings.mapper) is None:
+        raise TargetRefused(f"{disk}: expected this host's data volume, found a blank disk", "airgap install")
+    if dry_run:
+        click.echo(f"would seal a new key of {disk} to the TPM, PCR {unattended.PCRS}")
+        return
+    unattended.seal(Luks(disk.path), ask_passphrase(passphrase_file, "Passphrase"))
+    click.echo(f"sealed: {disk.serial} opens at boot by the TPM, PCR {unattended.PCRS}")
 
 
 @command.command()
@@ -150,7 +183,7 @@ def revert(serial: str, psid_file: Path | None, secrets_file: Path | None, dry_r
     from appliance.drive import erase
 
     drive, disk, judged = _destroy(serial)
-    if not _is_opal(judged):
+    if not judged.opal:
         raise TargetRefused(f"{disk}: expected a drive that can be reverted, found {judged.why}", "airgap drive list")
     if dry_run:
         click.echo(f"would revert {disk}: everything on it would be lost")
@@ -180,22 +213,29 @@ def decommission(serial: str, psid_file: Path | None, secrets_file: Path | None,
     \b
     Example: airgap drive decommission S6CKNX0T123456 --secrets /run/escrow.json --out /root
     """
+    import hashlib
     import socket
 
     from appliance import hostkey
     from appliance.drive import certificate, erase
+    from custody.ledger.event import Event
+    from custody.ledger.record import ready, record
 
+    if not dry_run:
+        ready()
     drive, disk, judged = _destroy(serial)
     if dry_run:
         click.echo(f"would erase {disk} and write {out}/{serial}-decommissioned.dsse.json and .pdf")
         return
-    known, psid = _proof(serial, secrets_file, psid_file) if _is_opal(judged) else (None, "")
+    known, psid = _proof(serial, secrets_file, psid_file) if judged.opal else (None, "")
     sid, admin = (known.sid, known.admin) if known else ("", "")
     erased = erase.decommission(drive, disk.size_bytes, sid=sid, admin=admin, psid=psid)
     drive.pending.end()
     key = hostkey.load_or_make()
-    for file in certificate.write(certificate.certify(disk, erased, socket.gethostname(), key), key, out):
+    files = certificate.write(certificate.certify(disk, erased, socket.gethostname(), key), key, out)
+    for file in files:
         click.echo(f"certificate: {file}")
+    record(Event("decommissioned", serial, f"sha256:{hashlib.sha256(files[0].read_bytes()).hexdigest()}"))
     click.echo(f"decommissioned: {disk.serial}; {erased.compared} blocks compared, {erased.unchanged} as they were")
 
 
@@ -212,11 +252,6 @@ def _destroy(serial: str) -> tuple[Drive, Disk, Judged]:
     judged = kinds.judge(drive.sed.discover())
     click.echo(f"state:  {judged.why}", err=True)
     return drive, disk, judged
-
-
-def _is_opal(judged: Judged) -> bool:
-    """Whether the drive makes new keys when it is told to, and wants to know by whom."""
-    return judged.kind not in ("unsupported", "pyrite")
 
 
 def _proof(serial: str, secrets_file: Path | None, psid_file: Path | None) -> tuple[Secrets | None, str]:

@@ -23,8 +23,12 @@ def command(passphrase_file: Path | None, wait_s: int, dry_run: bool) -> None:
     """
     from appliance import engine
     from appliance.drive import config, volume
+    from custody.ledger.event import Event
+    from custody.ledger.record import ready, record
 
     settings = config.load()
+    if not dry_run:
+        ready()
     reporter = ConsoleReporter()
     if dry_run:
         lines = volume.unlock(settings.volume, "", dry_run=True)
@@ -36,6 +40,7 @@ def command(passphrase_file: Path | None, wait_s: int, dry_run: bool) -> None:
         passphrase = ask_passphrase(passphrase_file, "Passphrase")
         reporter.step(f"opening the disk with serial {settings.serial}")
         volume.unlock(settings.volume, passphrase)
+        record(Event("unlocked", settings.serial))
     if wait_s and engine.is_enabled(settings.engine_unit):
         reporter.step("waiting for the engine")
         waited_s = engine.wait(settings.engine_unit, settings.engine_url, wait_s)

@@ -18,6 +18,7 @@ class StorageConfig(BaseModel):
 
     Attributes:
         engine_url: answers 200 once the engine serves.
+        unattended: whether the TPM shall open the volume at boot.
         escrow_key: public key of whoever keeps the second copy of the drive's secrets, SPKI in base64; or empty.
     """
 
@@ -30,6 +31,7 @@ class StorageConfig(BaseModel):
     engine_unit: str
     engine_url: str
     escrow_key: str = ""
+    unattended: bool = False
 
     @property
     def volume(self) -> Volume:

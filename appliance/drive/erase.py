@@ -92,9 +92,8 @@ def decommission(
             f"{drive.device} (serial {drive.serial}): expected a drive that makes new keys, found that {judged.why}",
             judged.remedy,
         )
-    opal = judged.kind in (Kind.FACTORY, Kind.OWNED)
     if not kept.exists():
-        if not opal and _header(drive) is None:
+        if not judged.opal and _header(drive) is None:
             raise TargetRefused(
                 f"{drive.device} (serial {drive.serial}): expected a drive that makes new keys, or one with a volume of"
                 f" ours, found neither ({judged.why}): what is on it was never encrypted here",
@@ -104,7 +103,7 @@ def decommission(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(kept, json.dumps(_look(drive, size_bytes, admin)).encode(), mode=0o600)
     before: dict[str, str] = json.loads(kept.read_bytes())
-    if opal:
+    if judged.opal:
         _revert_for_good(drive, sid, psid)
         method, category = "TCG Opal Revert: the drive made new media encryption keys", "Purge (cryptographic erase)"
     else:
@@ -113,7 +112,7 @@ def decommission(
     drive.say("reading the same places again")
     compared = {at: digest for at, digest in before.items() if digest not in (_LOCKED, _EMPTY)}
     unchanged = sum(_digest(drive, int(at)) == digest for at, digest in compared.items())
-    if not compared or (opal and unchanged):
+    if not compared or (judged.opal and unchanged):
         found = f"{unchanged} of {len(compared)} blocks as they were" if compared else "no block that held anything"
         raise DriveFailed(
             f"{drive.device} (serial {drive.serial}): expected noise where data were, found {found}",

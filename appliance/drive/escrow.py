@@ -77,8 +77,8 @@ class Escrow:
         if not public_key:
             return None
         try:
-            recipient = PublicKey(base64.b64decode(public_key, validate=True))
-        except (ValueError, AirgapError) as error:
+            recipient = PublicKey.from_text(public_key)
+        except AirgapError as error:
             raise InputInvalid("escrow key: expected SPKI in base64, found something else", "NAME.pub") from error
         return Escrow(hostkey.load_or_make(), recipient)
 

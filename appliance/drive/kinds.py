@@ -33,6 +33,11 @@ class Judged:
     why: str
     remedy: str = ""
 
+    @property
+    def opal(self) -> bool:
+        """Whether the drive makes new keys when whoever may tells it to."""
+        return self.kind not in (Kind.UNSUPPORTED, Kind.PYRITE)
+
 
 def judge(found: Discovery | None) -> Judged:
     """Say what a drive is; None is a disk that is no self-encrypting drive to this kernel."""

@@ -69,9 +69,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         yield _GAP.join(cell[:width].ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip()
     for row in rows:
         if row.failed:
-            yield from _wrapped(f"{row.serial}: {row.why}; {row.remedy}")
+            yield from _wrapped(f"{row.serial or row.path}: {row.why}; {row.remedy}")
         elif row.kind == Kind.SID_BLOCKED or (row.kind == Kind.OWNED and not row.volume):
-            yield from _wrapped(f"{row.serial}: {row.why}; to take it over: {row.remedy}")
+            yield from _wrapped(f"{row.serial or row.path}: {row.why}; to take it over: {row.remedy}")
 
 
 def _wrapped(text: str) -> list[str]:

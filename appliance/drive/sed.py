@@ -199,7 +199,8 @@ class Sed:
         return self._device_ioctl(1 << 30 | size << 16 | ord("p") << 8 | number, argument)
 
     def _device_ioctl(self, number: int, argument: bytearray) -> int:
-        handle = os.open(self.device, os.O_RDWR | os.O_CLOEXEC)
+        # Reading is enough for root; a disk closed after writing would be news for udev, which reads all of it again.
+        handle = os.open(self.device, os.O_RDONLY | os.O_CLOEXEC)
         try:
             status: int = fcntl.ioctl(handle, number, argument, True)
             return status

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.drive import disks, own
+from appliance.drive import disks, own, unattended
 from appliance.drive.drive import Drive
 from appliance.drive.escrow import Escrow
 from appliance.drive.luks import LABEL, Luks, Mode
 from appliance.drive.own import Wanted
 from appliance.drive.pending import OWN
+from appliance.drive.unattended import Sealed
 from appliance.files import Folder, place
 from custody._run import run
 from custody.errors import InputInvalid, ProgramFailed, TargetRefused
@@ -62,6 +63,8 @@ def prepare(
     *,
     wanted: Wanted = Wanted(),  # noqa: B008 - frozen
     escrow: Escrow | None = None,
+    opens_itself: bool = False,
+    sealed: Sealed = Sealed(),  # noqa: B008 - frozen
     reporter: Reporter = SilentReporter(),  # noqa: B008 - has no state
     dry_run: bool = False,
 ) -> list[str]:
@@ -70,6 +73,7 @@ def prepare(
     Args:
         wanted: who shall encrypt, of a volume that is made now.
         escrow: where the second copy of its secrets goes; a drive that encrypts is not taken over without one.
+        opens_itself: at boot, by a key that the TPM gives back; `sealed` says where that lies.
 
     Returns:
         What was, or would be, done, one line each; empty when nothing.
@@ -109,6 +113,8 @@ def prepare(
         done.append(f"{volume.mount}: mounted")
         if not dry_run:
             mount(volume)
+    if header is not None or not dry_run:
+        done += unattended.settle(drive.luks, passphrase, wanted=opens_itself, sealed=sealed, dry_run=dry_run)
     if not dry_run:
         done += [f"{change.path}: {change.what}" for change in place([], folders)]
     return done

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance import gpu, hostkey, release
-from appliance.drive import config, disks, luks
+from appliance.drive import config, disks, luks, unattended
 from appliance.drive.pending import Pending
 from appliance.status.line import Line, line
 from custody._run import run
@@ -58,6 +58,10 @@ def look_at_drives() -> Iterator[Line]:
         fill = usage.used / usage.total
         found = f"open, at {volume.mount}, {fill:.0%} of {usage.total / 1e9:.1f} GB used"
         yield line(topic, "volume", found, bad=fill > _FILL_BAD, warning=fill > _FILL_WARNING)
+    if settings.unattended:
+        opens = unattended.Sealed().opens
+        found = f"by the TPM, PCR {unattended.PCRS}" if opens else "not by the TPM any more: airgap drive seal"
+        yield line(topic, "at boot", found, warning=not opens)
     swaps = [row.split()[0] for row in _SWAPS.read_text().splitlines()[1:]]
     yield line(topic, "swap", ", ".join(swaps) or "none", bad=bool(swaps))
 

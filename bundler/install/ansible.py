@@ -19,6 +19,7 @@ from custody.errors import InstallFailed
 from custody.report import Reporter
 
 _TIMEOUT_S = 3600
+_OTHER = {"stage_a": "stage_b", "stage_b": "stage_a"}
 _TASK = re.compile(r"^TASK \[(.*)\] \**$")
 _RECAP = re.compile(r"^localhost\s*:.*\bchanged=(\d+).*\bunreachable=(\d+)\s+failed=(\d+)")
 _RESULT = re.compile(r"^(ok|changed|fatal|skipping|failed): \[localhost\]")
@@ -68,7 +69,9 @@ def run_playbook(
             stream.flush()
             _follow(line, outcome, reporter)
 
-        options = ["--tags", tag, *(["--check"] if check else [])]
+        # Arguments are checked with their roles: Ansible tags that check `always`, which a tag to skip outweighs.
+        others = ["--skip-tags", _OTHER[tag]] if tag in _OTHER else []
+        options = ["--tags", tag, *others, *(["--check"] if check else [])]
         status = _run.stream([*argv, *options], env=environment, on_line=on_line, timeout_s=_TIMEOUT_S)
     if status != 0:
         raise InstallFailed(

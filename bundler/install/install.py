@@ -17,7 +17,9 @@ from bundler.install.preflight import Case, Finding, preflight, require
 from bundler.install.site import Site
 from bundler.manifest.lock import Lock
 from custody.atomic import write_whole
-from custody.errors import InstallFailed
+from custody.errors import AirgapError, InstallFailed
+from custody.ledger.event import Event
+from custody.ledger.record import record
 from custody.report import Reporter
 from custody.trust.verify import VerifiedBundle, check_contents
 
@@ -104,6 +106,7 @@ def install(prepared: Prepared, reporter: Reporter) -> Installed:
     except BaseException:
         if previous is not None and previous != release:
             state.switch_release(previous)
+            _tell_rolled_back(release, previous, reporter)
         raise
     identity = prepared.bundle.statement.predicate.bundle
     state.save_state(state.load_state().with_release(identity, release.name, prepared.used_order))
@@ -111,11 +114,21 @@ def install(prepared: Prepared, reporter: Reporter) -> Installed:
     return Installed(identity.id, watch.seconds, total.executions, total.changed)
 
 
-def keep_site_file(file: Path) -> None:
-    """Keep the site file that was installed, for the next run and for auditors."""
-    target = Path("/etc/airgap/site.yml")
+def keep_site_file(file: Path) -> bool:
+    """Keep the site file that was installed, for the next run and for auditors; says whether another one was there."""
+    data, target = file.read_bytes(), paths.SITE
+    is_new = not target.exists() or target.read_bytes() != data
     target.parent.mkdir(exist_ok=True, mode=0o755)
-    write_whole(target, file.read_bytes(), mode=0o600)
+    write_whole(target, data, mode=0o600)
+    return is_new
+
+
+def _tell_rolled_back(release: Path, previous: Path, reporter: Reporter) -> None:
+    """Into the ledger; what went wrong before stays the error that is told."""
+    try:
+        record(Event("rolled back", previous.name, details={"from": release.name}))
+    except AirgapError as error:
+        reporter.note(f"the ledger does not know: {error.message}")
 
 
 class _Watch:

@@ -8,6 +8,7 @@ RELEASES = Path("/opt/airgap/releases")
 CURRENT = Path("/opt/airgap/current")
 PROGRAM = Path("/usr/local/bin/airgap")
 STATE = Path("/var/lib/airgap")
+SITE = Path("/etc/airgap/site.yml")
 LOGS = Path("/var/log/airgap")
 DATA = Path("/srv/airgap")
 MODELS = DATA / "models"

@@ -38,6 +38,7 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "storage_escrow_key": site.storage.escrow_key or "",
         "storage_psid_file": str(site.storage.psid.file) if site.storage.psid else "",
         "storage_owned_pin_file": str(site.storage.owned_pin.file) if site.storage.owned_pin else "",
+        "storage_unattended": site.storage.unattended is not None,
         "storage_mount": str(paths.DATA),
         "storage_mapper": "airgap-data",
         "engine_venv": str(paths.CURRENT / "engine"),
@@ -73,7 +74,8 @@ def describe(lock: Lock, site: Site, release: Path) -> list[str]:
         f"release      {release}",
         f"packages     {debs} of the distribution, exact versions, from the medium",
         f"data volume  disk {site.storage.data_disk_serial}, mode {site.storage.mode}; "
-        "formatted if blank, opened if it is ours",
+        "formatted if blank, opened if it is ours; "
+        + ("opened at boot by the TPM" if site.storage.unattended else "waits for its passphrase at boot"),
         f"models       {len(lock.models)}, {sum(m.size_bytes for m in lock.models) / 1e6:.1f} MB, to {paths.MODELS}",
         *gpu,
         f"network      {', '.join(site.network.addresses)} on {site.network.interface_mac}; no gateway, no DNS",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import Field, model_validator
 from bundler.manifest.form import Form, misfit, text
 from bundler.manifest.models import Name
 from bundler.manifest.strict import Strict, load
+from custody.errors import TrustRejected
 from custody.trust.keys import PublicKey
 from custody.trust.profile import P384_SCHEME
 
@@ -74,7 +74,11 @@ def _network(value: str) -> str:
 
 
 def _public_key(value: str) -> str:
-    if PublicKey(base64.b64decode(value, validate=True)).scheme != P384_SCHEME:
+    try:
+        key = PublicKey.from_text(value)
+    except TrustRejected as error:
+        raise ValueError(str(error)) from error
+    if key.scheme != P384_SCHEME:
         raise ValueError("not P-384")
     return value
 
@@ -157,6 +161,18 @@ class Time(Strict):
     sources: Annotated[tuple[Address, ...], Field(description="addresses of NTP servers")] = ()
 
 
+class Unattended(Strict):
+    """The data volume opens by itself at boot, by the TPM."""
+
+    risk_accepted: Annotated[
+        Annotated[str, Reason] | None,
+        Field(
+            description="who accepts, and why, that whoever takes the whole host may read the data: wanted where the "
+            "root file system is not encrypted, or Secure Boot is off"
+        ),
+    ] = None
+
+
 class Storage(Strict):
     """The encrypted data volume."""
 
@@ -175,6 +191,11 @@ class Storage(Strict):
     psid: Annotated[SecretReference | None, Field(description="the drive's label; kept in the escrow")] = None
     owned_pin: Annotated[
         SecretReference | None, Field(description="PIN of SID and Admin1 of a drive that the site owned before")
+    ] = None
+
+    unattended: Annotated[
+        Unattended | None,
+        Field(description="opened at boot by the TPM; without it the volume waits for its passphrase"),
     ] = None
 
     @model_validator(mode="after")

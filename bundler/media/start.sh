@@ -157,8 +157,9 @@ open_medium() {
     disk=$(lsblk -dnpo PKNAME "$first")
     second=$(lsblk -lnpo NAME,PARTLABEL "$disk" | awk '$2 == "airgap-sealed" { print $1 }')
     [ "$(printf '%s\n' "$second" | grep -c .)" = 1 ] || die 22 "$disk: expected one partition named airgap-sealed" "$again"
-    cryptsetup luksHeaderBackup "$second" --header-backup-file "$WORK/header"
-    cryptsetup luksDump --dump-json-metadata "$WORK/header" >"$WORK/header.json"
+    { cryptsetup luksHeaderBackup "$second" --header-backup-file "$WORK/header" &&
+        cryptsetup luksDump --dump-json-metadata "$WORK/header" >"$WORK/header.json"; } ||
+        die 13 "$second: expected a LUKS2 header, found none that cryptsetup reads" "$again"
     python3 -I - "$WORK/header.json" <<'CHECK' || die 13 "$second: its LUKS header is not one that airgap burn writes" "$again"
 import json, sys
 header = json.load(open(sys.argv[1]))
@@ -169,7 +170,8 @@ good = (
     and not header["tokens"] and not header["config"].get("requirements") and not header["config"].get("flags")
     and slots and all(
         slot["type"] == "luks2" and slot["key_size"] == 64 and slot["area"]["type"] == "raw"
-        and slot["kdf"]["type"] == "argon2id" and slot["kdf"]["memory"] <= 262144 for slot in slots
+        and slot["kdf"]["type"] == "argon2id" and slot["kdf"]["memory"] <= 262144 and slot["kdf"]["time"] <= 256
+        for slot in slots
     )
 )
 sys.exit(0 if good else 1)

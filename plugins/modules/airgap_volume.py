@@ -34,6 +34,7 @@ options:
   escrow_key: {type: str, default: "", description: "Public key of the escrow (SPKI, base64)."}
   psid_file: {type: str, default: "", description: File of mode 0600 with the PSID on the drive's label.}
   owned_pin_file: {type: str, default: "", description: File of mode 0600 with the PIN of a drive that is owned.}
+  unattended: {type: bool, default: false, description: Have the TPM open the volume at boot.}
   folders:
     description: Folders on the volume.
     type: list
@@ -85,6 +86,7 @@ def main() -> None:
             "escrow_key": {"type": "str", "default": "", "no_log": False},
             "psid_file": {"type": "str", "default": ""},
             "owned_pin_file": {"type": "str", "default": "", "no_log": False},
+            "unattended": {"type": "bool", "default": False},
             "folders": {"type": "list", "elements": "dict", "default": [], "options": folder},
         },
         supports_check_mode=True,
@@ -101,6 +103,7 @@ def main() -> None:
                 owned_pin=_secret(given["owned_pin_file"]),
             ),
             escrow=Escrow.to(given["escrow_key"]),
+            opens_itself=given["unattended"],
             dry_run=module.check_mode,
         )
     except AirgapError as error:

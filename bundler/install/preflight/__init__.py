@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bundler.install.preflight import certificate, disk, driver, memory, network, space, system, waysout
+from bundler.install.preflight import boot, certificate, disk, driver, memory, network, space, system, waysout
 from bundler.install.preflight.finding import Case, Finding, render, require
 
 __all__ = ["Case", "Finding", "preflight", "render", "require"]
@@ -24,6 +24,8 @@ _CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     space.check_space,
     memory.check_memory,
     disk.check_disk,
+    disk.check_drive,
+    boot.check_unattended,
     network.check_card,
     network.check_addresses,
     network.check_ports,

@@ -46,7 +46,7 @@ def check_kernel(case: Case) -> Iterator[Finding]:
 def check_secure_boot(case: Case) -> Iterator[Finding]:
     """With Secure Boot on, the kernel loads what DKMS builds only if the host's own key is enrolled."""
     modules = sorted(name for name in _carried(case) if name.endswith("-dkms"))
-    if not modules or _efivar(case, "SecureBoot")[:1] != b"\x01":
+    if not modules or not secure_boot(case):
         return
     certificate = case.at(_MOK)
     if certificate.is_file() and certificate.read_bytes() in _efivar(case, "MokListRT"):
@@ -57,6 +57,11 @@ def check_secure_boot(case: Case) -> Iterator[Finding]:
         "on, and the key is not enrolled" if certificate.is_file() else f"on, and no {_MOK}",
         f"dkms generate_mok; mokutil --import {_MOK}; reboot and confirm at the console",
     )
+
+
+def secure_boot(case: Case) -> bool:
+    """Whether the firmware lets start what its keys signed alone."""
+    return _efivar(case, "SecureBoot")[:1] == b"\x01"
 
 
 def check_gpu(case: Case) -> Iterator[Finding]:

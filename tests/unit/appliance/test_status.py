@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,6 +89,17 @@ def test_a_locked_volume_is_told_and_stops_no_other_line(host: Host) -> None:
     assert lines["service", "engine"] == ("warning", "stopped while the volume is locked")
     assert lines["models", "words"][0] == "warning"
     assert {verdict for verdict, _ in lines.values()} == {"ok", "warning"}
+
+
+def test_a_volume_that_no_longer_opens_by_itself_is_told(host: Host) -> None:
+    storage = json.loads(host.run("cat", "/etc/airgap/storage.json").stdout)
+    host.write("/etc/airgap/storage.json", json.dumps({**storage, "unattended": True}))
+    assert host.status()["drives", "at boot"] == ("warning", "not by the TPM any more: airgap drive seal")
+    host.write("/var/lib/airgap/unattended.cred", "sealed", 0o600)
+    host.program("systemd-creds", "exit 1")
+    assert host.status()["drives", "at boot"][0] == "warning"
+    host.program("systemd-creds", '[ "$1 $2" = "decrypt --name=airgap-data" ]')
+    assert host.status()["drives", "at boot"] == ("ok", "by the TPM, PCR 7")
 
 
 def test_certificates_days_are_counted(host: Host) -> None:
