@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
-SYSTEM_PACKAGES := arch-test ca-certificates cryptsetup-bin debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap nftables openssh-client \
-	openssl procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck softhsm2 systemd-container util-linux xz-utils zstd
+SYSTEM_PACKAGES := arch-test ca-certificates cryptsetup-bin debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap mtools nftables openssh-client \
+	openssl ovmf procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck softhsm2 swtpm systemd-container tpm2-tools util-linux xz-utils zstd
 
 .PHONY: help setup demo test test-nightly test-opal-compat check unit fuzz mutation molecule vm clean constraints docs
 help: ## this list
@@ -23,7 +23,7 @@ build/.system: Makefile
 
 .venv/.ready: pyproject.toml constraints.txt build/.system
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev,token]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev,timestamp,token]'
 	@touch $@
 
 demo: setup ## the whole path in two virtual machines, ending with an answer
@@ -42,7 +42,7 @@ check: setup ## lint, types, layers
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production
 	$(BIN)/python -c 'from bundler.media import kit; print(kit.script("start.sh"))' | shellcheck -s sh -
 	$(BIN)/python -c 'from bundler.media import kit; print(kit.script("check.sh"))' | shellcheck -s sh -
-	shellcheck -s sh bundler/install/remote/far.sh
+	shellcheck -s sh bundler/install/remote/far.sh custody/ledger/check.sh
 
 unit: setup ## tests that need no virtual machine
 	$(BIN)/coverage run -m pytest -q tests/unit/trust tests/unit/appliance/test_inventory.py

@@ -190,6 +190,7 @@ def locked(old: str, new: str, field: str, says: str, at: str | None = "") -> Ca
     return Case("some.lock.json", old, new, field, says, at)
 
 
+DISK = "AIRGAPDATA01\n  escrow_key: "
 VERSION, NAME, PYTHON = "  version: 1\n", "  name: demo\n", '  python: "3.13"\n'
 BOMB = "  name: &a [x, x]\n  channel: [*a, *a]\n"
 FLOWS = "[" * 500 + "]" * 500
@@ -311,6 +312,8 @@ CASES = {
     ),
     "site_bad_serial": site("AIRGAPDATA01", "a/b", "storage.data_disk_serial", "a serial of"),
     "site_serial_number": site("AIRGAPDATA01", "123456", "storage.data_disk_serial", "found 123456"),
+    "site_no_key": site("AIRGAPDATA01", f"{DISK}NAME.pub", "storage.escrow_key", "of scheme p384"),
+    "site_broken_key": site("AIRGAPDATA01", f"{DISK}aGVsbG8=", "storage.escrow_key", "of scheme p384"),
     "site_bad_time": site("sources: []", "sources: [pool.example]", "time.sources[0]", "the IP address of one machine"),
     "site_relative_secret": site(
         "/run/secrets-in/api-key", "api-key", "service.api_key.file", "the absolute path of a file with the secret"

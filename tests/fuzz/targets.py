@@ -5,12 +5,19 @@ A parser may accept or raise `AirgapError`; anything else is a finding. What it 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PrivateKey
 
 from custody.errors import AirgapError
+from custody.ledger.checkpoint import Checkpoint, open_checkpoint
+from custody.ledger.note import LogSigner, Note
+from custody.ledger.proof import Growth, Proof
+from custody.ledger.segment import Reading, spans
+from custody.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash
 from custody.trust import canonical, root, statement
 from custody.trust.chain import Carried, believe
 from custody.trust.envelope import Envelope
@@ -47,6 +54,9 @@ _FIRST = Envelope(root.PAYLOAD_TYPE, ROOT.payload(), {}).signed_by(ALICE).signed
 _SECOND = Envelope(root.PAYLOAD_TYPE, Root(2, ROOT.persons, ROOT.thresholds).payload(), {}).dump()
 _PINNED = ROOT.fingerprint
 _TRUST = believe(Carried({1: _FIRST}), _PINNED)
+_LOG = LogSigner("fuzz", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+_HEAD = Checkpoint("fuzz", 1, leaf_hash(b"{}"))
+_SIGNED = _HEAD.signed_by(_LOG).dump()
 _LIST = Revocations(1, {"0" * 64: "lost"}, {"1" * 64: "nonsense"})
 _ORDER = Order("stable", 2, 1, 1, "0" * 64, "2 answers nonsense")
 _ENTRY = Entry(path="data/files/a", mode="0644", size_bytes=1, sha256="0" * 64, leaf_root="0" * 64)
@@ -112,6 +122,40 @@ def _key(data: bytes) -> None:
     assert PublicKey(data).der == data
 
 
+def _note(data: bytes) -> None:
+    found = Note.parse(data, "fuzz")
+    assert found.dump() == data
+    found.require(_LOG.public, "fuzz")
+
+
+def _checkpoint(data: bytes) -> None:
+    """No input but the log's own is a checkpoint of the log."""
+    assert open_checkpoint(data, _LOG.public, "fuzz")[0] == _HEAD
+
+
+def _proof(data: bytes) -> None:
+    found = Proof.parse(data, "fuzz")
+    assert found.dump() == data
+    found.verify(b"{}", _LOG.public, "fuzz")
+
+
+def _growth(data: bytes) -> None:
+    found = Growth.parse(data, "fuzz")
+    assert found.dump() == data
+    found.verify(Checkpoint("fuzz", 0, EMPTY_ROOT), _LOG.public, "fuzz")
+
+
+def _segment(data: bytes) -> None:
+    reading = Reading(Frontier(), data)
+    assert sum(len(group.leaves) for group in reading.groups()) == reading.frontier.size
+    assert reading.data[: reading.end] + reading.rest == data
+    assert isinstance(reading.is_torn, bool)
+    lines = data.split(b"\n")[:-1]
+    found = list(spans(data))
+    assert len(found) == sum(line.startswith(b"#") for line in lines)
+    assert all(not line.startswith(b"#") for at, end in found for line in data[at:end].split(b"\n")[:-1])
+
+
 def _leaves(data: bytes) -> None:
     assert b"".join(split(data, "sha256")) == data
 
@@ -127,6 +171,11 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     "statement": (_statement, (_STATEMENT.dump(), _STATEMENT_384.dump())),
     "order": (_order, (Envelope(ORDER_TYPE, _ORDER.payload(), {}).signed_by(ALICE).dump(),)),
     "key": (_key, (ALICE.public.der, ALICE_PQ.public.der)),
+    "note": (_note, (_SIGNED,)),
+    "checkpoint": (_checkpoint, (_SIGNED,)),
+    "proof": (_proof, (Proof(0, (), _SIGNED).dump(), Proof(1, (bytes(32),), _SIGNED).dump())),
+    "growth": (_growth, (Growth(0, (), _SIGNED).dump(), Growth(1, (bytes(32),), _SIGNED).dump())),
+    "segment": (_segment, (b"{}\n#0 1 " + base64.b64encode(_HEAD.root) + b"\n", b"{}\n{")),
     "leaves": (_leaves, (b"", bytes(64))),
 }
 

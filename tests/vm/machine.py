@@ -74,6 +74,7 @@ class Machine(Guest):
         self._disks = dict(disks or {})
         self._clock = clock
         self._loadvm = loadvm
+        self._firmware: qemu.Firmware | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._wire: socket.socket | None = None
         self._sockets: Path | None = None
@@ -106,6 +107,7 @@ class Machine(Guest):
                 serial_log=self.serial_log,
                 clock=self._clock,
                 loadvm=self._loadvm,
+                firmware=self._firmware,
             )
             with (self.work_dir / "qemu.log").open("wb") as log:
                 self._process = subprocess.Popen(plan.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.vm import execs
 from tests.vm.images import Image, appliance_status, derive, image
 from tests.vm.machine import Machine
 from tests.vm.packets import router_advertisement
@@ -48,7 +49,8 @@ class Walk:
         seconds: by stage.
         secrets: by name; none of them may be seen anywhere.
         said: terminal transcripts by stage.
-        watched: keep what `ps` would show of every process; costs the guest a fifth of its time.
+        schemes: of the keys that each person has: both for profile `cnsa`.
+        watched: keep arguments and environment of every process.
     """
 
     work: Path
@@ -60,7 +62,17 @@ class Walk:
     facts: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     site: SiteFiles | None = None
+    schemes: tuple[str, ...] = ("p384",)
     watched: bool = True
+
+    @property
+    def profile(self) -> str:
+        """The root's."""
+        return "cnsa" if len(self.schemes) > 1 else "p384"
+
+    def keys(self, person: str, suffix: str) -> list[Path]:
+        """A person's key files."""
+        return [self.work / f"people/{person}-{scheme}.{suffix}" for scheme in self.schemes]
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -102,11 +114,12 @@ def sign(walk: Walk) -> None:
         persons: list[str | Path] = []
         for person, roles in PEOPLE.items():
             typed = walk.secrets[f"passphrase of {person}"] = secrets.token_urlsafe(18)
-            airgap(
-                walk, f"keys {person}", "keys", "new", person, "--out", people, "--passphrase-file", "-", stdin=typed
-            )
-            persons += ["--person", f"{person}:{roles}:{people}/{person}.pub"]
-        airgap(walk, "trust init", "trust", "init", people / "trust", *persons)
+            for scheme in walk.schemes:
+                words = ("keys", "new", f"{person}-{scheme}", "--scheme", scheme, "--out", people)
+                airgap(walk, f"keys {person} {scheme}", *words, "--passphrase-file", "-", stdin=typed)
+            files = ",".join(map(str, walk.keys(person, "pub")))
+            persons += ["--person", f"{person}:{roles}:{files}"]
+        airgap(walk, "trust init", "trust", "init", people / "trust", "--profile", walk.profile, *persons)
         for person in ("alice", "bob"):
             sign_as(walk, person, "trust", "sign", people / "trust")
         sign_bundle(walk)
@@ -123,9 +136,10 @@ def sign_bundle(walk: Walk, *persons: str) -> None:
 
 
 def sign_as(walk: Walk, person: str, *command: str | Path) -> None:
-    """Run a command that signs with a person's key."""
-    key = ("--key", walk.work / f"people/{person}.key", "--passphrase-file", "-")
-    airgap(walk, f"{command[0]} {person}", *command, *key, stdin=walk.secrets[f"passphrase of {person}"])
+    """Run a command that signs, once with each key of a person."""
+    typed = walk.secrets[f"passphrase of {person}"]
+    for key in walk.keys(person, "key"):
+        airgap(walk, f"{command[0]} {key.stem}", *command, "--key", key, "--passphrase-file", "-", stdin=typed)
 
 
 def workstation_image(bundle: Path) -> Image:
@@ -218,20 +232,10 @@ def default_routes(machine: Machine) -> str:
     return machine.run("ip -4 route show table all default; ip -6 route show table all default").text
 
 
-_WATCHER = """#!/bin/sh
-# Keeps what `ps` would show of every process, arguments and environment; few programs a round.
-while sleep 2; do
-    cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' >>/run/watch.log
-done
-"""
-
-
 def watch(walk: Walk, machine: Machine) -> None:
-    """Begin to keep what `ps` shows, until the next boot."""
-    if not walk.watched:
-        return
-    machine.put(_WATCHER.encode(), "/run/watch", 0o700)
-    machine.run("setsid -f sh /run/watch </dev/null >/dev/null 2>&1")
+    """Begin to keep what is started, until the next boot."""
+    if walk.watched:
+        execs.watch(machine)
 
 
 def bring_site(walk: Walk, machine: Machine) -> None:
@@ -249,9 +253,13 @@ def plug(walk: Walk, machine: Machine, medium: Path, *, readonly: bool = False) 
     machine.attach_medium(medium, MEDIUM_SERIAL, readonly=readonly)
     machine.run("mount -o ro,nosuid,nodev,noexec /dev/disk/by-partlabel/airgap-start /mnt")
     machine.run("install -D -m 0700 /mnt/start /root/airgap/start")
-    digest = machine.run("sha256sum /root/airgap/start").text.split()[0]
-    if digest != paper(walk, "sha256 of start"):
-        raise AssertionError(f"start: the paper says {paper(walk, 'sha256 of start')}, the medium {digest}")
+    algorithm = "sha384" if walk.profile == "cnsa" else "sha256"
+    digest, told = (
+        machine.run(f"{algorithm}sum /root/airgap/start").text.split()[0],
+        paper(walk, f"{algorithm} of start"),
+    )
+    if digest != told:
+        raise AssertionError(f"start: the paper says {told}, the medium {digest}")
 
 
 def install(walk: Walk, machine: Machine, medium: Path) -> None:
@@ -358,8 +366,7 @@ def ask(walk: Walk, machine: Machine, question: str = QUESTION) -> str:
 def keep_watched(walk: Walk, machine: Machine, name: str) -> None:
     """Bring home what the watcher kept, before a reboot takes it."""
     if walk.watched:
-        seen = set(machine.get("/run/watch.log").splitlines())  # sorted here: the guest takes a minute for it
-        walk.said[f"processes {name}"] = b"\n".join(sorted(seen)).decode(errors="replace")
+        walk.said[f"processes {name}"] = execs.seen(machine)
 
 
 def new_walk(work: Path = WORK, *, watched: bool = True) -> Walk:

@@ -41,6 +41,23 @@ class Drive:
 
 
 @dataclass(frozen=True)
+class Firmware:
+    """A start by UEFI and a boot loader, measured into a TPM, in place of QEMU's own start of a kernel.
+
+    Attributes:
+        code: flash file, only read.
+        variables: flash file with the EFI variables, written to.
+        esp: raw disk, a FAT file system, with boot loader, kernel and RAM disk.
+        tpm: control socket of an emulated TPM.
+    """
+
+    code: Path
+    variables: Path
+    esp: Path
+    tpm: Path
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that a start of QEMU depends on."""
 
@@ -54,6 +71,7 @@ class Plan:
     serial_log: Path
     clock: str
     loadvm: str | None
+    firmware: Firmware | None = None
 
     @property
     def accelerator(self) -> str:
@@ -62,12 +80,12 @@ class Plan:
 
     def command(self) -> list[str]:
         """Return the argument list; QEMU is killed when the starting thread ends, however it ends."""
-        kernel = f"root=UUID={self.image.root_uuid} rw console=ttyS0 quiet {_BOOT[self.accelerator]}"
         return [
             *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", self.host.name),
-            *("-machine", "q35", *accelerator(self.image), "-nodefaults", "-display", "none"),
+            *("-machine", "q35,smm=on" if self.firmware else "q35", *accelerator(self.image)),
+            *("-nodefaults", "-display", "none"),
             *("-m", str(self.host.memory_mib), "-smp", str(self.host.cpus), "-rtc", f"base={self.clock}"),
-            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd), "-append", kernel),
+            *(_by_uefi(self.firmware) if self.firmware else self._direct()),
             *("-qmp", f"unix:{self.sockets / 'qmp'},server=on,wait=off"),
             *(
                 "-chardev",
@@ -79,6 +97,10 @@ class Plan:
             *(option for tag, share in self.shares.items() for option in _share(tag, share)),
             *(("-loadvm", self.loadvm) if self.loadvm else ()),
         ]
+
+    def _direct(self) -> Iterator[str]:
+        yield from ("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd))
+        yield from ("-append", kernel_line(self.image))
 
     def _network(self) -> Iterator[str]:
         """Join card, user network and the test's socket in a hub.
@@ -95,6 +117,12 @@ class Plan:
         yield from ("-netdev", f"hubport,id={CARD},hubid={_HUB}")
         # A fixed slot gives the card one name in the guest: enp0s16.
         yield from ("-device", f"virtio-net-pci,netdev={CARD},mac={self.host.mac},addr=0x10")
+
+
+def kernel_line(image: Image) -> str:
+    """What an image's kernel is told at its start."""
+    accelerated = "kvm" if accelerator(image) == KVM else "tcg"
+    return f"root=UUID={image.root_uuid} rw console=ttyS0 quiet {_BOOT[accelerated]}"
 
 
 def make_drives(host: Host, image: Image, work_dir: Path, given: Mapping[str, Path]) -> list[Drive]:
@@ -139,6 +167,16 @@ def free_ports(host: Host) -> tuple[socket.socket, dict[str, int], int]:
         here = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         here.bind(("127.0.0.1", 0))
         return wire, ports, here.getsockname()[1]
+
+
+def _by_uefi(firmware: Firmware) -> Iterator[str]:
+    yield from ("-global", "driver=cfi.pflash01,property=secure,value=on")
+    yield from ("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={firmware.code}")
+    yield from ("-drive", f"if=pflash,unit=1,format=raw,file={firmware.variables}")
+    yield from ("-drive", f"if=none,id=esp,format=raw,readonly=on,file={firmware.esp}")
+    yield from ("-device", "virtio-blk-pci,drive=esp,bootindex=0")
+    yield from ("-chardev", f"socket,id=tpm,path={firmware.tpm}", "-tpmdev", "emulator,id=tpm0,chardev=tpm")
+    yield from ("-device", "tpm-crb,tpmdev=tpm0")
 
 
 def _drive(drive: Drive) -> Iterator[str]:

@@ -30,7 +30,20 @@ _BASE = (
     "udev",
 )
 _WORKSTATION = ("cryptsetup", "e2fsprogs", "fdisk", "openssl", "python3", "python3-venv")
-_BENCH = ("cryptsetup", "e2fsprogs", "fdisk", "keyutils", "nvme-cli", "openssl", "python3", "sedutil")
+_BENCH = (
+    "cryptsetup",
+    "e2fsprogs",
+    "fdisk",
+    "keyutils",
+    "libtss2-esys-3.0.2-0t64",
+    "libtss2-rc0t64",
+    "nvme-cli",
+    "openssl",
+    "python3",
+    "sedutil",
+    "shim-signed",
+    "systemd-boot-efi-amd64-signed",
+)
 
 # The workstation and the bench start fast: nothing periodic, no log on disk, no login prompt on the serial line.
 _MASKED = (

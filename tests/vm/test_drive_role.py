@@ -5,96 +5,25 @@ from __future__ import annotations
 import base64
 import json
 import re
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from custody.trust.keys import PrivateKey
 from tests.opal_drive.faults import Fault
-from tests.vm import opal_host
+from tests.vm import role_host
+from tests.vm.life import FIRST, SECOND, TEXT, Life
 from tests.vm.machine import Machine
-from tests.vm.opal_host import OpalHost
 
-FIRST, SECOND = "first-passphrase-of-the-volume", "second-passphrase-of-the-volume"
-TEXT = b"what nobody but the site may read. "
-RANGE_AT = 16 << 20
 #: Steps of a rotation at which power goes, besides those of every run; from the 8th on they are writes of the header.
 NIGHTLY, WRITES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20), 8
 
 
-@dataclass
-class Life:
-    """One drive's life; each test finds it as the one before left it."""
-
-    host: OpalHost
-    folder: Path
-    escrow: PrivateKey
-    passphrase: str = FIRST
-    said: list[str] = field(default_factory=list)
-
-    @property
-    def public(self) -> str:
-        """What stands in the site file."""
-        return base64.b64encode(self.escrow.public.der).decode()
-
-    def variables(self, **changed: str) -> dict[str, str]:
-        """The role's."""
-        return {
-            "storage_mode": "auto",
-            "storage_escrow_key": self.public,
-            "storage_passphrase_file": self.host.secret("passphrase", FIRST),
-            "storage_psid_file": self.host.secret("psid", self.host.drive.psid),
-            **changed,
-        }
-
-    def role(self, **changed: str) -> str:
-        """Run it; returns what it said."""
-        done = self.host.role(**self.variables(**changed))
-        self.said.append(done.text)
-        return done.text
-
-    def airgap(self, *arguments: str, stdin: str = "", rc: int = 0) -> str:
-        """Run a command that must end so."""
-        done = self.host.airgap(*arguments, stdin=stdin)
-        self.said.append(done.text)
-        assert done.rc == rc, done.text
-        return done.text
-
-    def secrets(self) -> dict[str, str]:
-        """What the newest escrow holds, opened by openssl and the escrow's private key, far from the host."""
-        names = self.host.machine.run("ls /var/lib/airgap/escrow").text.split()
-        newest = sorted(name for name in names if re.fullmatch(r"OPAL0001-\d{4}\.cms", name))[-1]
-        file, key = self.folder / newest, self.folder / "escrow.key"
-        file.write_bytes(self.host.machine.get(f"/var/lib/airgap/escrow/{newest}"))
-        key.write_bytes(self.escrow._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        argv = ["openssl", "cms", "-decrypt", "-inform", "DER", "-in", str(file), "-inkey", str(key)]
-        opened = json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
-        found: dict[str, str] = json.loads(base64.b64decode(opened["payload"]))
-        return found
-
-    def secrets_file(self, **changed: str) -> str:
-        """The opened escrow, brought back to the host."""
-        return self.host.secret("escrow.json", json.dumps({**self.secrets(), **changed}))
-
-    def header(self) -> str:
-        """Digest of the blocks before the range."""
-        return self.host.machine.run(f"head -c {RANGE_AT} {self.host.drive.device} | sha256sum").text
-
-    def reads_fail(self) -> bool:
-        """Whether the drive refuses the data."""
-        command = f"dd if={self.host.drive.device} of=/dev/null bs=4096 count=1 skip=4096 iflag=direct"
-        return b"No data available" in self.host.machine.run(command, check=False).stderr
-
-
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
-    with Machine("bench", opal_host.host_image()) as machine:
+    with Machine("bench", role_host.host_image()) as machine:
         machine.wait_ssh()
-        yield Life(opal_host.start(machine), tmp_path_factory.mktemp("life"), PrivateKey.generate())
+        yield Life(role_host.start(machine), tmp_path_factory.mktemp("life"), PrivateKey.generate())
 
 
 def changed(said: str) -> int:

@@ -117,3 +117,23 @@ def test_the_next_release_takes_over(walked: Walked, carried: str) -> None:
     assert path.ask(walked.walk, walked.machine) == walked.first
     assert walked.machine.run("airgap status").rc == 0
     assert path.default_routes(walked.machine) == ""
+
+
+@pytest.mark.nightly
+def test_only_an_order_of_its_own_takes_it_back(walked: Walked, carried: str) -> None:
+    """From release 2 to 1: refused as old; taken once with an order that the role recovery signed."""
+    walk = walked.walk
+    assert walked.machine.run("readlink -f /opt/airgap/current").text.strip().endswith("airgap-demo-2")
+    put(walked, lay_down(walk.bundle, walk.fingerprint, walk.work / "carried-1")[0])
+    refused(walked, carried, 15, "version")
+    order = walk.work / "back-to-1.order"
+    order.unlink(missing_ok=True)
+    words = ("--from-version", "2", "--reason", "2 answers nonsense", "--out", order)
+    path.sign_as(walk, "carol", "trust", "order", walk.work / "people/trust", walk.bundle, *words)
+    walked.machine.put(order, "/root/back.order")
+    command = f"{carried} --downgrade-order /root/back.order"
+    said = walked.machine.run(command, stdin=f"{walk.fingerprint}\n".encode(), timeout_s=3600)
+    (walk.work / "downgrade.log").write_bytes(said.stdout + said.stderr)
+    assert walked.machine.run("readlink -f /opt/airgap/current").text.strip().endswith("airgap-demo-1")
+    assert path.ask(walk, walked.machine) == walked.first
+    assert walked.machine.run("airgap status").rc == 0

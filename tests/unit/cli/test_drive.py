@@ -5,6 +5,7 @@ Disks are what lsblk says here; the drive behind /dev/nvme9n1 is the emulated on
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -23,7 +24,18 @@ from appliance.drive.kinds import Kind, judge
 from appliance.drive.luks import Mode
 from appliance.drive.sed import Sed
 from bundler.cli import cli
-from custody.errors import AirgapError, DriveFailed, InputInvalid, OperatorMistake, SecretRefused, TargetRefused
+from custody.errors import (
+    AirgapError,
+    AlreadyRunning,
+    DriveFailed,
+    InputInvalid,
+    OperatorMistake,
+    SecretRefused,
+    TargetRefused,
+)
+from custody.ledger.event import parse as parse_event
+from custody.ledger.log import open_log
+from custody.ledger.view import View
 from tests.opal_drive.faults import Fault
 from tests.unit.appliance.conftest import Programs, programs  # noqa: F401 - a fixture
 from tests.unit.appliance.drive.emulated import DATA_OFFSET, SERIAL, SIZE_BYTES, Machine
@@ -440,3 +452,17 @@ def test_no_secret_is_an_argument_of_anything(ours: Host) -> None:
         for secret in (secrets.sid, secrets.admin, secrets.recovery_key, FIRST, SECOND, ours.machine.psid):
             assert not [line for line in ours.canned.calls if secret in line]
     assert os.environ.get("PSID") is None
+
+
+def test_decommission_is_an_event_and_not_begun_without_its_ledger(ours: Host, ledger_here: Path) -> None:
+    out = ours.machine.folder / "out"
+    out.mkdir()
+    words = ("decommission", SERIAL, "--secrets", ours.escrow(), "--out", out)
+    before = ours.state()
+    with open_log(ledger_here):
+        ours.fails(AlreadyRunning, *words)
+    assert ours.state() == before
+    assert ours.run(*words).exit_code == 0
+    event = parse_event(View(ledger_here).entry(1))
+    certificate = hashlib.sha256((out / f"{SERIAL}-decommissioned.dsse.json").read_bytes()).hexdigest()
+    assert (event["event"], event["subject"], event["digest"]) == ("decommissioned", SERIAL, f"sha256:{certificate}")

@@ -22,9 +22,20 @@ from tests.bundles import Made, lock, make, sealed
 ROOT = Path(__file__).parents[3]
 PASSPHRASE = "correct horse battery"
 
-_DRIVE = {f"drive {verb}" for verb in ("lock", "unlock", "rotate", "revert", "decommission")}
+_DRIVE = {f"drive {verb}" for verb in ("lock", "unlock", "rotate", "seal", "revert", "decommission")}
 #: Every command is one of these. What is in neither makes one new file, or prints what it makes.
-READING = {"verify", "diff", "trust show", "status", "drive list"}
+READING = {
+    "verify",
+    "diff",
+    "trust show",
+    "status",
+    "drive list",
+    "ledger show",
+    "ledger verify",
+    "timestamp",
+    "audit search",
+    "audit verify",
+}
 CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "support", "gpu", *_DRIVE}
 SMALL = {
     "keys new",
@@ -40,6 +51,16 @@ SMALL = {
     "trust paper",
     "trust pin",
     "audit-kit",
+    "audit init",
+    "audit page",
+    "audit prove",
+    "audit export",
+    "ledger collect",
+    "ledger init",
+    "ledger checkpoint",
+    "ledger prove",
+    "ledger prove-growth",
+    "ledger export",
 }
 
 

@@ -15,9 +15,16 @@ def test_the_mount_unit_is_sound_and_not_pulled_in(host: Any) -> None:
     assert host.check_output("systemctl show --property=Requires --value srv-airgap.mount").find("dev-mapper") >= 0
 
 
+def test_the_unit_that_unlocks_at_boot_waits_for_a_sealed_key(host: Any, exposure: Callable[[str], float]) -> None:
+    assert host.run("systemd-analyze verify --man=no airgap-unattended.service").stderr.strip() == ""
+    assert not host.file("/var/lib/airgap/unattended.cred").exists
+    exposure("airgap-unattended.service")
+
+
 def test_unlock_is_told_the_disk(host: Any) -> None:
     told = json.loads(host.check_output("cat /etc/airgap/storage.json"))
     assert (told["serial"], told["mapper"], told["mount"]) == ("AIRGAPDATA01", "airgap-data", "/srv/airgap")
+    assert told["unattended"] is False
 
 
 def test_a_host_without_the_disk_is_refused(host: Any, whole_role: Callable[..., str]) -> None:

@@ -1,4 +1,4 @@
-"""A guest with this project's code and what it needs, whose data disk is the emulated self-encrypting drive.
+"""A guest with this project's code and what it needs, on which the role storage and `airgap drive` run.
 
 The role and the commands run as they are in this tree; Python's packages for the guest's Python are put into the image.
 """
@@ -14,6 +14,7 @@ import tarfile
 from pathlib import Path
 
 from tests.opal_drive.faults import Fault
+from tests.vm import execs
 from tests.vm.images import Image, derive, image
 from tests.vm.machine import Machine
 from tests.vm.opal import OpalGuestDrive
@@ -29,13 +30,6 @@ _ENVIRONMENT = (
 )
 _PLAY = f"{CODE}/storage.yml"
 _AIRGAP = "import sys; from bundler.cli import main; main(sys.argv[1:])"
-#: Every process's arguments and environment, over and over.
-_WATCHER = """\
-while :; do
-    cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' >>/run/watch.log
-    sleep 1
-done
-"""
 
 
 def host_image() -> Image:
@@ -62,12 +56,12 @@ def _bring_packages(tree: Path) -> None:
     chroot(tree, f"python3 -m compileall -q {SITE} || true")
 
 
-class OpalHost:
-    """The guest, its drive, and what a site would have given it."""
+class RoleHost:
+    """The guest, its data disk, and what a site would have given it."""
 
-    def __init__(self, machine: Machine, drive: OpalGuestDrive) -> None:
+    def __init__(self, machine: Machine, serial: str) -> None:
         self.machine = machine
-        self.drive = drive
+        self.serial = serial
 
     def bring_code(self) -> None:
         """Put this tree's code in place."""
@@ -77,19 +71,18 @@ class OpalHost:
                 archive.add(ROOT / name, name, filter=_source)
         self.machine.run(f"mkdir -p {CODE} && tar -xC {CODE}", stdin=stream.getvalue())
         self.machine.run(f"python3 -m compileall -q {CODE}")
-        self.machine.put(_WATCHER.encode(), "/run/watch", 0o700)
-        self.machine.run("setsid -f sh /run/watch </dev/null >/dev/null 2>&1")
+        execs.watch(self.machine)
 
     def secret(self, name: str, text: str) -> str:
         """A file of mode 0600 on a tmpfs; returns its path."""
         self.machine.put(text.encode(), f"/run/{name}", 0o600)
         return f"/run/{name}"
 
-    def role(self, **variables: str) -> Result:
+    def role(self, **variables: object) -> Result:
         """Run the role storage with -vvv."""
         play = [{
             "hosts": "localhost", "connection": "local", "gather_facts": False, "roles": ["storage"],
-            "vars": {"storage_serial": self.drive.serial, **variables},
+            "vars": {"storage_serial": self.serial, **variables},
         }]  # fmt: skip
         self.machine.put(json.dumps(play).encode(), _PLAY)
         command = f"cd {CODE} && {_ENVIRONMENT} python3 -m ansible playbook -vvv -i localhost, {_PLAY} 2>&1"
@@ -100,10 +93,23 @@ class OpalHost:
         command = f"PYTHONPATH={SITE}:{CODE} python3 -c '{_AIRGAP}' {' '.join(arguments)} 2>&1"
         return self.machine.run(command, stdin=stdin.encode(), check=False, timeout_s=600)
 
+    def python(self, script: str, stdin: str) -> Result:
+        """Run Python with the product's code at hand."""
+        self.machine.put(script.encode(), "/run/script.py")
+        command = f"PYTHONPATH={SITE}:{CODE} python3 /run/script.py 2>&1"
+        return self.machine.run(command, stdin=stdin.encode(), check=False, timeout_s=600)
+
     def everything_seen(self) -> str:
-        """What `ps` would have shown since the start, and the journal."""
-        seen = self.machine.get("/run/watch.log").decode(errors="replace")
-        return seen + self.machine.run("journalctl --no-pager --output cat").text
+        """Arguments and environment of all that was started, and the journal."""
+        return execs.seen(self.machine) + self.machine.run("journalctl --no-pager --output cat").text
+
+
+class OpalHost(RoleHost):
+    """Such a guest whose data disk is the emulated self-encrypting drive."""
+
+    def __init__(self, machine: Machine, drive: OpalGuestDrive) -> None:
+        super().__init__(machine, drive.serial)
+        self.drive = drive
 
 
 def start(machine: Machine, *faults: Fault) -> OpalHost:

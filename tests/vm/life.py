@@ -1,0 +1,90 @@
+"""One drive's life on a guest: what the tests of the role and of its power cuts do and look at."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from custody.trust.keys import PrivateKey
+from tests.vm.role_host import OpalHost
+
+FIRST, SECOND = "first-passphrase-of-the-volume", "second-passphrase-of-the-volume"
+TEXT = b"what nobody but the site may read. "
+RANGE_AT = 16 << 20
+
+
+@dataclass
+class Life:
+    """One drive's life; each test finds it as the one before left it."""
+
+    host: OpalHost
+    folder: Path
+    escrow: PrivateKey
+    passphrase: str = FIRST
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def public(self) -> str:
+        """What stands in the site file."""
+        return base64.b64encode(self.escrow.public.der).decode()
+
+    def variables(self, **changed: str) -> dict[str, str]:
+        """The role's."""
+        return {
+            "storage_mode": "auto",
+            "storage_escrow_key": self.public,
+            "storage_passphrase_file": self.host.secret("passphrase", FIRST),
+            "storage_psid_file": self.host.secret("psid", self.host.drive.psid),
+            **changed,
+        }
+
+    def role(self, **changed: str) -> str:
+        """Run it; returns what it said."""
+        done = self.host.role(**self.variables(**changed))
+        self.said.append(done.text)
+        return done.text
+
+    def airgap(self, *arguments: str, stdin: str = "", rc: int = 0) -> str:
+        """Run a command that must end so."""
+        done = self.host.airgap(*arguments, stdin=stdin)
+        self.said.append(done.text)
+        assert done.rc == rc, done.text
+        return done.text
+
+    def secrets(self) -> dict[str, str]:
+        """What the newest escrow of a finished change holds."""
+        return self.copies(r"OPAL0001-\d{4}\.cms")[-1]
+
+    def copies(self, pattern: str = r"OPAL0001-\d{4}(-planned)?\.cms") -> list[dict[str, str]]:
+        """What each escrow holds, oldest first."""
+        names = self.host.machine.run("ls /var/lib/airgap/escrow", check=False).text.split()
+        return [self._open(name) for name in sorted(names) if re.fullmatch(pattern, name)]
+
+    def _open(self, name: str) -> dict[str, str]:
+        """Open one with openssl and the escrow's private key, far from the host."""
+        file, key = self.folder / name, self.folder / "escrow.key"
+        file.write_bytes(self.host.machine.get(f"/var/lib/airgap/escrow/{name}"))
+        key.write_bytes(self.escrow._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        argv = ["openssl", "cms", "-decrypt", "-inform", "DER", "-in", str(file), "-inkey", str(key)]
+        opened = json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
+        found: dict[str, str] = json.loads(base64.b64decode(opened["payload"]))
+        return found
+
+    def secrets_file(self, **changed: str) -> str:
+        """The opened escrow, brought back to the host."""
+        return self.host.secret("escrow.json", json.dumps({**self.secrets(), **changed}))
+
+    def header(self) -> str:
+        """Digest of the blocks before the range."""
+        return self.host.machine.run(f"head -c {RANGE_AT} {self.host.drive.device} | sha256sum").text
+
+    def reads_fail(self) -> bool:
+        """Whether the drive refuses the data."""
+        command = f"dd if={self.host.drive.device} of=/dev/null bs=4096 count=1 skip=4096 iflag=direct"
+        return b"No data available" in self.host.machine.run(command, check=False).stderr
