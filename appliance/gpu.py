@@ -21,11 +21,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from appliance import engine
 from custody._run import run
 from custody.errors import EnvironmentProblem, InputInvalid, OperatorMistake
 
 CONFIG = Path("/etc/airgap/gpu.json")
-_ENGINE = "airgap-engine.service"
 #: What Debian's nvidia-open-kernel-dkms calls its module; its modprobe.d makes `nvidia` of it.
 _BUILT = "nvidia-current-open"
 #: Loaded in this order; the second is what CUDA allocates memory through.
@@ -211,12 +211,13 @@ def _lay_out(found: list[Gpu], mig: tuple[str, ...], dry_run: bool) -> list[str]
     ]  # fmt: skip
     if not differing:
         return []
-    if run(["systemctl", "is-active", _ENGINE], ok=range(256)).text in ("active", "activating"):
+    running = [each.unit for each in engine.load() if engine.state(each) in ("active", "activating")]
+    if running:
         raise OperatorMistake(
             f"MIG: expected {_words(Counter(mig))}, found "
             + ", ".join(f"{_words(there.get(gpu.index, Counter()))} on GPU {gpu.index}" for gpu in differing)
             + ", and the engine runs",
-            f"systemctl stop {_ENGINE}, then run the same command again",
+            f"systemctl stop {' '.join(running)}, then run the same command again",
         )
     if not dry_run:
         for gpu in differing:

@@ -38,7 +38,7 @@ command.add_command(
         "unlock",
         params=unlock.params,
         callback=unlock.callback,
-        help="Open the data volume and wait until the engine answers; the same as `airgap unlock`."
+        help="Open the data volume and wait until the engines answer; the same as `airgap unlock`."
         "\n\n\b\nExample: airgap drive unlock",
     )
 )
@@ -77,7 +77,7 @@ def list_drives(as_json: bool) -> None:
 @command.command()
 @_dry_run_option
 def lock(dry_run: bool) -> None:
-    """Stop the engine, unmount the data volume and close it; its key leaves memory, and the drive locks.
+    """Stop the engines, unmount the data volume and close it; its key leaves memory, and the drive locks.
 
     \b
     Example: airgap drive lock

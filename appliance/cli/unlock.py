@@ -12,10 +12,10 @@ from custody.secret import ask_passphrase, passphrase_option
 
 @click.command()
 @passphrase_option("the volume's passphrase")
-@click.option("--wait", "wait_s", default=300, show_default=True, help="Seconds to wait for the engine; 0: do not.")
+@click.option("--wait", "wait_s", default=300, show_default=True, help="Seconds to wait for each engine; 0: do not.")
 @click.option("--dry-run", is_flag=True, help="Find the disk, say what would be done, and do nothing.")
 def command(passphrase_file: Path | None, wait_s: int, dry_run: bool) -> None:
-    """Open the data volume and wait until the engine answers.
+    """Open the data volume and wait until the engines answer.
 
     \b
     Example: airgap unlock
@@ -41,9 +41,8 @@ def command(passphrase_file: Path | None, wait_s: int, dry_run: bool) -> None:
         reporter.step(f"opening the disk with serial {settings.serial}")
         volume.unlock(settings.volume, passphrase)
         record(Event("unlocked", settings.serial))
-    if wait_s and engine.is_enabled(settings.engine_unit):
-        reporter.step("waiting for the engine")
-        waited_s = engine.wait(settings.engine_unit, settings.engine_url, wait_s)
-        click.echo(f"unlocked: {settings.mount}, the engine answers after {waited_s:.0f} s")
-        return
-    click.echo(f"unlocked: {settings.mount}")
+    said = [f"unlocked: {settings.mount}"]
+    for each in filter(engine.is_enabled, engine.load() if wait_s else ()):
+        reporter.step(f"waiting for the engine of {each.name}")
+        said.append(f"{each.name} answers after {engine.wait(each, wait_s):.0f} s")
+    click.echo(", ".join(said))

@@ -17,7 +17,6 @@ class StorageConfig(BaseModel):
     """The file, field by field.
 
     Attributes:
-        engine_url: answers 200 once the engine serves.
         unattended: whether the TPM shall open the volume at boot.
         escrow_key: public key of whoever keeps the second copy of the drive's secrets, SPKI in base64; or empty.
     """
@@ -28,8 +27,6 @@ class StorageConfig(BaseModel):
     serial: str
     mapper: str
     mount: str
-    engine_unit: str
-    engine_url: str
     escrow_key: str = ""
     unattended: bool = False
 

@@ -8,13 +8,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance import gpu, hostkey, release
+from appliance import engine, gpu, hostkey, release
 from appliance.drive import config, disks, luks, unattended
 from appliance.drive.pending import Pending
 from appliance.status.line import Line, line
 from custody._run import run
 
-ENGINE_FILE = Path("/etc/airgap/engine.json")
 CHRONY_FILE = Path("/etc/chrony/chrony.conf")
 _SWAPS = Path("/proc/swaps")
 
@@ -72,9 +71,7 @@ def look_at_models() -> Iterator[Line]:
     if now is None:
         return
     volume = config.load().volume
-    served = (
-        {m["model_alias"] for m in json.loads(ENGINE_FILE.read_bytes())["models"]} if ENGINE_FILE.exists() else set()
-    )
+    served = {each.name for each in engine.load()}
     for model in now.models:
         size = f"{model.size_bytes / 1e9:.2f} GB, {'served' if model.name in served else 'not served'}"
         if not volume.is_mounted:

@@ -21,15 +21,15 @@ _DAYS_WARNING, _DAYS_BAD = 30, 7
 
 
 def look() -> Iterator[Line]:
-    """Engine, gateway, certificates."""
+    """Engines and gateway."""
     settings = config.load()
     if settings.volume.is_mounted:
-        state = _state(settings.engine_unit)
-        answers = engine.answers(settings.engine_url, _TIMEOUT_S)
-        found = f"{state}, {'answers' if answers else 'does not answer'}"
-        yield line("service", "engine", found, bad=state != "active" or not answers)
+        for each in engine.load():
+            state, answers = engine.state(each), engine.answers(each, _TIMEOUT_S)
+            found = f"{state}, {'answers' if answers else 'does not answer'}"
+            yield line("service", f"engine {each.name}", found, bad=state != "active" or not answers)
     else:
-        yield line("service", "engine", "stopped while the volume is locked", warning=True)
+        yield line("service", "engines", "stopped while the volume is locked", warning=True)
     state = _state("nginx.service")
     if state != "active":
         yield line("service", "gateway", state, bad=True)

@@ -7,14 +7,16 @@ file are in none of them.
 from __future__ import annotations
 
 import platform
+import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
 
 import custody
-from appliance import release, status
+from appliance import engine, release, status
 from appliance.support import known, lines
 from appliance.support.redact import Redactor
 from custody._run import run
@@ -23,10 +25,11 @@ from custody.errors import AirgapError, EnvironmentProblem
 PAYLOAD_TYPE = "text/vnd.airgap.support"
 INSTALL_LOG = Path("/var/log/airgap/install.log")
 
-_UNITS = (
-    "airgap-engine.service", "nginx.service", "airgap-firewall.service", "ufw.service", "chrony.service",
-    "srv-airgap.mount", "systemd-networkd.service", "ssh.service",
-)  # fmt: skip
+#: Beside the engines: unit → what its lines may look like.
+_UNITS: dict[str, Sequence[re.Pattern[str]]] = {
+    "nginx.service": lines.GATEWAY, "airgap-firewall.service": (), "ufw.service": (), "chrony.service": (),
+    "srv-airgap.mount": (), "systemd-networkd.service": (), "ssh.service": (),
+}  # fmt: skip
 _UNIT_PROPERTIES = "Id,LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,MemoryCurrent"
 _JOURNAL_LINES, _LOG_LINES = 200, 400
 #: Of one source, cut after redaction: half a secret would not be found.
@@ -54,10 +57,11 @@ def collect() -> str:
 
 def _sources() -> dict[str, Callable[[], str]]:
     """Everything that is looked at, by name."""
+    units = {each.unit: lines.ENGINE for each in engine.load()} | _UNITS
     found: dict[str, Callable[[], str]] = {
         "status": lambda: "\n".join(f"{x.verdict:8} {x.topic}, {x.what}: {x.found}" for x in status.collect()),
         "versions": _versions,
-        "units": lambda: run(["systemctl", "show", f"--property={_UNIT_PROPERTIES}", *_UNITS]).text,
+        "units": lambda: run(["systemctl", "show", f"--property={_UNIT_PROPERTIES}", *units]).text,
         "disks": lambda: run(["lsblk", "--output", "NAME,TYPE,SIZE,RO,FSTYPE"]).text,
         "addresses": lambda: run(["ip", "address"]).text,
         "routes v4": lambda: run(["ip", "-4", "route", "show", "table", "all"]).text,
@@ -66,8 +70,8 @@ def _sources() -> dict[str, Callable[[], str]]:
         "packages": lambda: run(["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Abbrev}\n"]).text,
         "install.log": _install_log,
     }
-    for unit in _UNITS:
-        found[f"journal of {unit}"] = lambda unit=unit: _journal(unit)  # type: ignore[misc]
+    for unit, shapes in units.items():
+        found[f"journal of {unit}"] = partial(_journal, unit, shapes)
     return found
 
 
@@ -90,9 +94,9 @@ def _versions() -> str:
     ])  # fmt: skip
 
 
-def _journal(unit: str) -> str:
+def _journal(unit: str, shapes: Sequence[re.Pattern[str]]) -> str:
     listing = run(["journalctl", "--quiet", "--output=json", f"--lines={_JOURNAL_LINES}", f"--unit={unit}"]).text
-    return lines.of_journal(listing.splitlines(), unit)
+    return lines.of_journal(listing.splitlines(), shapes)
 
 
 def _install_log() -> str:

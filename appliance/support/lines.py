@@ -8,37 +8,37 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _PATHS = r"/v1/(?:models|chat/completions|completions)"
 
-#: What each identifier's lines may look like; the named groups are what goes out.
-_ENGINE = (
-    # uvicorn's access log
-    re.compile(rf'(?P<a>[A-Z]+): +\S+ - "(?P<b>[A-Z]+ {_PATHS}) HTTP/1\.\d" (?P<c>\d{{3}})'),
-    # uvicorn's life
+#: What a unit's lines may look like; the named groups are what goes out.
+ENGINE = (
+    # llama-server's life and load: level, place in the code, and words of its own. A slot's lines are
+    # counts and times; what a client sent is in none of these.
     re.compile(
-        r"(?P<a>[A-Z]+: +(?:Started server process|Waiting for application|Application|Shutting down|Finished "
-        r"server process|Uvicorn running)[ a-z]*)"
+        r"(?:\d+\.)+\d+ (?P<a>[IWE] (?:srv|cmn|llama|que|res) +\w+:) "
+        r"(?P<b>initializing(?:, n_slots = \d+, n_ctx_slot = \d+)?|loading model|model loaded|listening on|"
+        r"cleaning up before exit|failed to (?:load|create|allocate|initialize)\w*|couldn't bind HTTP server socket|"
+        r"exiting due to [a-zA-Z ]+ error)"
     ),
-    # Python's tracebacks: where, and the kind of error without its words
-    re.compile(r'(?P<a> *File "/(?:opt/airgap|usr/lib/python3)[\w./@+-]*", line \d+)'),
-    re.compile(r"(?P<a>(?:\w+\.)*[A-Z]\w*(?:Error|Exception))(?::|$)"),
-    # llama.cpp
     re.compile(
-        r"(?P<a>(?:llama|ggml|gguf)\w*): .*?(?P<b>failed to (?:load|open|allocate|create|initialize)|"
-        r"error loading model|out of memory|unable to allocate)"
+        r"(?:\d+\.)+\d+ (?P<a>[IWE] slot +\w+: id +\d+ \| task -?\d+ \|) (?P<b>stop processing: n_tokens = \d+)"
+    ),
+    # llama.cpp below it
+    re.compile(
+        r"(?:(?:\d+\.)+\d+ [IWE] )?(?P<a>(?:llama|ggml|gguf)\w*): .*?"
+        r"(?P<b>failed to (?:load|open|allocate|create|initialize)|error loading model|out of memory|unable to allocate)"
     ),
 )
-_GATEWAY = (
+GATEWAY = (
     # nginx's access log, as the role gateway formats it: address, method, path, status, bytes, seconds, protocol
     re.compile(rf'(?P<a>\S+) "(?P<b>[A-Z]+ {_PATHS})" (?P<c>\d{{3}} \d+ [\d.]+ \S+)$'),
     re.compile(r'(?P<a>\S+) "[^"]*" (?P<c>\d{3} \d+ [\d.]+ \S+)$'),
     # nginx's error log: up to the first thing that a client could have sent
     re.compile(r"\d{4}/\d\d/\d\d [\d:]+ \[(?P<a>\w+)\] \d+#\d+: (?:\*\d+ )?(?P<b>[^\",]+)"),
 )
-_SHAPES = {"airgap-engine.service": _ENGINE, "nginx.service": _GATEWAY}
 
 _INSTALL = (
     re.compile(r"(?P<a>(?:PLAY|TASK) \[[^\]]*\])"),
@@ -49,8 +49,11 @@ _INSTALL = (
 _REASON = re.compile(r'"msg": ("(?:[^"\\]|\\.)*")')
 
 
-def of_journal(entries: Iterable[str], unit: str) -> str:
+def of_journal(entries: Iterable[str], shapes: Sequence[re.Pattern[str]]) -> str:
     """What may leave of `journalctl --output=json` of one unit.
+
+    Args:
+        shapes: those of the unit's own lines.
 
     systemd's own words about the unit go out whole: `_PID` is set by journald and cannot be claimed.
     """
@@ -59,7 +62,7 @@ def of_journal(entries: Iterable[str], unit: str) -> str:
         fields: dict[str, Any] = json.loads(entry)
         message = fields.get("MESSAGE")
         text = message if isinstance(message, str) else ""  # bytes that are no text come as a list
-        said = text if fields.get("_PID") == "1" else _allowed(text, _SHAPES.get(unit, ()))
+        said = text if fields.get("_PID") == "1" else _allowed(text, shapes)
         if said is None:
             left_out += 1
         else:

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bundler.install import paths
+from bundler.install.engines import engine_variables
 from bundler.install.site import Site
 from bundler.manifest.lock import Lock
-
-#: The engine's port on the loopback interface.
-ENGINE_PORT = 8080
 
 
 def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
@@ -41,18 +39,7 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "storage_unattended": site.storage.unattended is not None,
         "storage_mount": str(paths.DATA),
         "storage_mapper": "airgap-data",
-        "engine_venv": str(paths.CURRENT / "engine"),
-        "engine_port": ENGINE_PORT,
-        "engine_gpu": lock.gpu is not None,
-        "engine_models": [
-            {
-                "name": model.name,
-                "path": str(paths.MODELS / release.name / model.filename),
-                "context_tokens": model.context_tokens,
-            }
-            for model in lock.models
-            if model.name == site.service.model
-        ],
+        **engine_variables(lock, site, release),
         "gpu_driver": lock.gpu.driver if lock.gpu else "",
         "gpu_kernel": lock.gpu.kernel if lock.gpu else "",
         "gpu_mig": list(site.gpu.mig),
@@ -61,7 +48,6 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "gateway_certificate_file": str(site.tls.certificate),
         "gateway_key_file": str(site.tls.key.file),
         "gateway_api_key_file": str(site.service.api_key.file),
-        "gateway_engine_port": ENGINE_PORT,
     }
 
 
@@ -80,7 +66,8 @@ def describe(lock: Lock, site: Site, release: Path) -> list[str]:
         *gpu,
         f"network      {', '.join(site.network.addresses)} on {site.network.interface_mac}; no gateway, no DNS",
         f"firewall     deny in, out, forward; {networks} may reach 22 and 443",
-        f"service      {site.service.model} at https://{site.tls.server_name}/v1",
+        f"service      {site.service.model} at https://{site.tls.server_name}/v1, "
+        f"{site.service.parallel} requests at the same time",
     ]
 
 

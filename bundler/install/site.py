@@ -231,6 +231,9 @@ class Service(Strict):
 
     model: Annotated[Name, Field(description="name of a model of the bundle")]
     api_key: Annotated[SecretReference, Field(description="what clients send; one line")]
+    parallel: Annotated[
+        int, Field(ge=1, le=64, description="requests answered at the same time; each takes memory for a whole context")
+    ] = 4
 
 
 class Acceptance(Strict):

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from bundler.manifest.form import misfit, text
 from bundler.manifest.gpu import LockedGpu
-from bundler.manifest.models import ArchiveName, BundleHeader, Count, Flags, Line, Name, PackageName, Sha256
+from bundler.manifest.models import ArchiveName, BundleHeader, Count, Flags, Line, ModelName, Name, PackageName, Sha256
 from bundler.manifest.parse import read_file
 from bundler.manifest.strict import Strict, load_json
 from custody.atomic import write_whole
@@ -111,7 +111,7 @@ class LockedSource(Strict):
 class LockedModel(Strict):
     """A model: digest, origin, and what its GGUF header says."""
 
-    name: Name
+    name: ModelName
     filename: FileName
     origin: Origin
     size_bytes: Count

@@ -16,6 +16,8 @@ from bundler.manifest.gpu import Gpu
 from bundler.manifest.strict import Strict, load
 
 Name = Annotated[str, text("[a-z0-9][a-z0-9._-]{0,62}", "a name of lower-case letters, digits and ._-")]
+#: A Unix socket's address holds 107 bytes, and a model's has its name twice.
+ModelName = Annotated[str, text("[a-z0-9][a-z0-9._-]{0,39}", "a name of at most 40 lower-case letters, digits and ._-")]
 PackageName = Annotated[str, text("[a-z0-9][a-z0-9+.-]+", "a package name")]
 Sha256 = Annotated[str, text("[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -135,7 +137,7 @@ class Wheels(Strict):
 class ModelItem(Strict):
     """Weights in one GGUF file."""
 
-    name: Annotated[Name, Field(description="what clients ask for; also the file's name on the appliance")]
+    name: Annotated[ModelName, Field(description="what clients ask for; also the file's name on the appliance")]
     source: Annotated[Source, Field(description="where the builder finds it")]
     sha256: Annotated[Sha256, Field(description="of the GGUF file; what comes is compared with it")]
     license: Annotated[Line, Field(description="SPDX identifier, or words")]

@@ -35,8 +35,8 @@ print(f"changed {{outcome.changed}}")
 #: Everything that the roles write, and the state that they leave: what must be the same, killed or not.
 FILES = "find /etc -xdev -type f -exec sha256sum {} +; find /etc -xdev -type l -printf '%l  %p\\n'"
 STATE = """
-systemctl is-active chrony nginx ufw airgap-firewall airgap-engine
-systemctl is-enabled chrony nginx ufw airgap-firewall airgap-engine
+systemctl is-active chrony nginx ufw airgap-firewall airgap-engine-airgap-words
+systemctl is-enabled chrony nginx ufw airgap-firewall airgap-engine-airgap-words
 systemctl show --property=Id,NeedDaemonReload '*' | grep -B1 NeedDaemonReload=yes
 nft list table inet airgap | sed 's/packets.*bytes [0-9]*//'
 iptables-save -t filter | grep ^-A | sort; sysctl net.ipv4.ip_nonlocal_bind net.ipv6.ip_nonlocal_bind

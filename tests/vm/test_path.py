@@ -166,7 +166,7 @@ def test_strangers_and_strange_paths_are_refused(walked: Walked, route: str, key
     assert path.request(walked.walk, walked.machine, route, key=key)[0] == status
 
 
-def test_engine_listens_on_the_loopback_alone(host: Any) -> None:
+def test_nothing_but_ssh_and_https_listens_beyond_the_loopback(host: Any) -> None:
     listening = host.check_output("ss -H -lntu").splitlines()
     outside = {line.split()[4] for line in listening if not line.split()[4].startswith(("127.", "[::1]"))}
     assert all(place.rsplit(":", 1)[1] in ("22", "443") for place in outside), outside

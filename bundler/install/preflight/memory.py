@@ -1,14 +1,12 @@
-"""Memory for the model that is served: weights, keys and values of the whole context, and what surrounds them."""
+"""Memory for the model that is served: weights, keys and values of whole contexts, and what surrounds them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bundler.install.engines import cache_bytes, needed_bytes
 from bundler.install.preflight.driver import gpus
 from bundler.install.preflight.finding import Case, Finding, gigabytes, read
-
-#: The engine's compute buffers and, in the host's memory, the system beside it.
-_BESIDE_BYTES = 1 << 30
 
 
 def check_memory(case: Case) -> Iterator[Finding]:
@@ -19,9 +17,10 @@ def check_memory(case: Case) -> Iterator[Finding]:
         expected = f"one of the bundle's models ({names})"
         yield Finding("service.model", expected, case.site.service.model, "correct service.model in the site file")
         return
-    cache = model.context_tokens * model.kv_bytes_per_token
-    needed = model.size_bytes + cache + _BESIDE_BYTES
-    parts = f"{gigabytes(needed)}: weights {gigabytes(model.size_bytes)}, context {gigabytes(cache)}, the rest"
+    parallel = case.site.service.parallel
+    needed, cache = needed_bytes(model, parallel), gigabytes(cache_bytes(model, parallel))
+    contexts = "context" if parallel == 1 else f"{parallel} contexts"
+    parts = f"{gigabytes(needed)}: weights {gigabytes(model.size_bytes)}, {contexts} {cache}, the rest"
     if case.lock.gpu is None:
         where, total = "memory", _host_bytes(case)
     else:
@@ -31,7 +30,8 @@ def check_memory(case: Case) -> Iterator[Finding]:
             yield Finding(f"{where} for {model.name}", parts, "not to be known before its driver", remedy, False)
             return
     if total < needed:
-        yield Finding(f"{where} for {model.name}", parts, gigabytes(total), "serve a smaller model")
+        remedy = "serve a smaller model" if parallel == 1 else "lower service.parallel, or serve a smaller model"
+        yield Finding(f"{where} for {model.name}", parts, gigabytes(total), remedy)
 
 
 def _host_bytes(case: Case) -> int:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bundler.install import paths
-from bundler.install.plan import ENGINE_PORT
 from bundler.install.preflight.finding import Case, Finding, entries, read
 from custody._run import run
 
@@ -40,7 +39,7 @@ def check_addresses(case: Case) -> Iterator[Finding]:
 def check_ports(case: Case) -> Iterator[Finding]:
     """Ports of the appliance are free, or held by what is to hold them."""
     listening = run(["ss", "--no-header", "--listening", "--tcp", "--numeric", "--processes"]).text
-    for port in (22, 443, ENGINE_PORT):
+    for port in (22, 443):
         holders: dict[str, str] = {}
         for line in listening.splitlines():
             if line.split()[3].rpartition(":")[2] == str(port):
@@ -54,8 +53,7 @@ def check_ports(case: Case) -> Iterator[Finding]:
 def _expected(port: int, program: str, pid: str) -> bool:
     if port == 22:
         return program in ("sshd", "systemd")  # systemd: by ssh.socket
-    unit = "nginx.service" if port == 443 else "airgap-engine.service"
-    return paths.CURRENT.is_symlink() and _unit(pid) == unit
+    return paths.CURRENT.is_symlink() and _unit(pid) == "nginx.service"
 
 
 def _unit(pid: str) -> str:

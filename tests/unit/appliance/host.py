@@ -34,6 +34,7 @@ NAME, SERVER_NAME, SERIAL = "vault-seven", "oracle.site.example", "WDX42SERIAL"
 API_KEY, PASSPHRASE = "sk-Canary0fTheSite5Key0000", 'correct "horse" battery'
 FINGERPRINT = "ab" * 32
 MODEL = b"weights"
+ENGINE_UNIT, SOCKET = "airgap-engine-words.service", "/srv/engine/words.sock"
 
 #: What happens inside before anything else: files over the machine's own, a card on a wire, the filters.
 _SETUP = f"""
@@ -70,12 +71,14 @@ _UFW = "\n".join(
 
 #: The service, as far as status asks: the engine lists its models, the gateway wants a key.
 _SERVICE = f"""
-import http.server, ssl, threading
+import http.server, pathlib, socketserver, ssl, threading
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(self.server.status); self.send_header("Content-Length", "0"); self.end_headers()
     def log_message(self, *a): pass
-engine = http.server.HTTPServer(("127.0.0.1", 8080), Handler); engine.status = 200
+    def address_string(self): return ""
+pathlib.Path("{SOCKET}").parent.mkdir(parents=True, exist_ok=True)
+engine = socketserver.UnixStreamServer("{SOCKET}", Handler); engine.status = 200
 gateway = http.server.HTTPServer(("{ADDRESS}", 443), Handler); gateway.status = 401
 tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 tls.load_cert_chain("/etc/airgap/gateway/tls.crt", "/etc/airgap/gateway/tls.key")
@@ -179,9 +182,9 @@ def _furnish(host: Host) -> None:
     state = {"root_fingerprint": FINGERPRINT, "channel": "demo", "version": 1, "security_epoch": 1, "release": "demo-1"}
     host.write("/var/lib/airgap/state.json", json.dumps(state), 0o600)
     host.write("/srv/airgap/models/demo-1/words.gguf", MODEL.decode())
-    host.write("/etc/airgap/engine.json", json.dumps({"models": [{"model_alias": "words"}]}))
-    storage = {"schema_version": 1, "serial": SERIAL, "mapper": "airgap-data", "mount": "/srv/airgap",
-               "engine_unit": "airgap-engine.service", "engine_url": "http://127.0.0.1:8080/v1/models"}  # fmt: skip
+    engine = {"name": "words", "unit": ENGINE_UNIT, "socket": SOCKET}
+    host.write("/etc/airgap/engine.json", json.dumps({"schema_version": 1, "engines": [engine]}))
+    storage = {"schema_version": 1, "serial": SERIAL, "mapper": "airgap-data", "mount": "/srv/airgap"}
     host.write("/etc/airgap/storage.json", json.dumps(storage))
     host.write("/etc/chrony/chrony.conf", "port 0\n")
     card = {"match": {"macaddress": MAC}, "addresses": [f"{ADDRESS}/24", f"{V6}/64"]}

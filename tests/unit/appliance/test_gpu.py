@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from appliance import gpu
+from appliance import engine, gpu
 from custody._run import Completed
 from custody.errors import EnvironmentProblem, InputInvalid, OperatorMistake
 from tests.unit.appliance.conftest import Programs
@@ -92,7 +93,11 @@ def host(programs: Callable[..., Programs], tmp_path: Path, monkeypatch: pytest.
     made = Host(tmp_path, programs("appliance.gpu", answers={"systemctl is-active": (3, "inactive")}), [Card(), Card()])
     (tmp_path / "lib/modules" / KERNEL / "build").mkdir(parents=True)
     (tmp_path / "lib/modules" / KERNEL / "build/Makefile").touch()
-    monkeypatch.setattr(gpu, "run", made.run)
+    served = {"name": "words", "unit": "airgap-engine-words.service", "socket": "/run/words.sock"}
+    (tmp_path / "engine.json").write_text(json.dumps({"schema_version": 1, "engines": [served]}))
+    monkeypatch.setattr(engine, "CONFIG", tmp_path / "engine.json")
+    for module in (gpu, engine):
+        monkeypatch.setattr(module, "run", made.run)
     return made
 
 

@@ -49,13 +49,13 @@ def record(message: Any, pid: str = "812") -> str:
 
 
 ENGINE = [
-    record("Started airgap-engine.service - The inference engine.", pid="1"),
-    record('INFO:     127.0.0.1:50000 - "POST /v1/chat/completions HTTP/1.1" 200 OK'),
+    record("Started airgap-engine-words.service - The inference engine of words.", pid="1"),
+    record("0.00.412.604 I srv  llama_server: model loaded"),
     record(PROMPT),
-    record(f'INFO:     127.0.0.1:50000 - "POST /{PROMPT} HTTP/1.1" 404 Not Found'),
-    record("Traceback (most recent call last):"),
-    record('  File "/opt/airgap/current/engine/lib/python3.13/site-packages/llama_cpp/server/app.py", line 42, in x'),
-    record(f"ValueError: {PROMPT}"),
+    record("0.07.001.220 I slot      release: id  3 | task 12 | stop processing: n_tokens = 142, truncated = 0"),
+    record(f"0.07.001.230 E srv    operator(): got exception: parse error: last read: '{PROMPT}'"),
+    record(f"0.07.001.240 I srv  {PROMPT}: model loaded"),
+    record(f"0.07.001.250 E srv    load_model: failed to load model, '/srv/airgap/models/{PROMPT}'"),
     record(f"llama_decode: failed to allocate {PROMPT}"),
     record(f"systemd[1]: {PROMPT}"),
     record([68, 117, 107, 101, 255]),
@@ -136,10 +136,10 @@ def test_no_canary_leaves_and_the_named_key_alone_opens_it(host: Host, tmp_path:
 def test_what_helps_is_there_and_equal_things_stay_equal(host: Host) -> None:
     text = host.run(AIRGAP, "support", "--dry-run").stdout
     for part in (
-        "Started airgap-engine.service",
-        "INFO POST /v1/chat/completions 200",
-        'site-packages/llama_cpp/server/app.py", line 42',
-        "ValueError",
+        "Started airgap-engine-words.service",
+        "srv  llama_server: model loaded",
+        "id  3 | task 12 | stop processing: n_tokens = 142",
+        "load_model: failed to load",
         "POST /v1/completions 200 512 0.734 TLSv1.3",
         "error connect() failed (111: Connection refused)",
         "TASK [storage : Format, open and mount the data volume]",

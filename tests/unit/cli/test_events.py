@@ -66,9 +66,9 @@ def test_unlock(
     secret.touch(mode=0o600)
     secret.write_text(PASSPHRASE)
     place = SimpleNamespace(is_open=False, is_mounted=False)
-    settings = SimpleNamespace(volume=place, serial="S1", mount="/srv/airgap", engine_unit="none")
+    settings = SimpleNamespace(volume=place, serial="S1", mount="/srv/airgap")
     monkeypatch.setattr(config, "load", lambda: settings)
-    monkeypatch.setattr(engine, "is_enabled", lambda _unit: False)
+    monkeypatch.setattr(engine, "CONFIG", tmp_path / "none")
     monkeypatch.setattr(volume, "unlock", lambda _volume, passphrase, **_more: opened.append(passphrase) or [])
     command = ["unlock", "--passphrase-file", str(secret)]
     with open_log(ledger_here):

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from bundler.install.plan import ENGINE_PORT
 from bundler.install.preflight import Case, Finding, preflight, render, require
 from custody.errors import InputInvalid, PreflightFailed
 from tests.bundles import make
@@ -374,7 +373,7 @@ def test_what_cannot_be_accepted(host: FakeHost, entries: list[dict[str, str]]) 
         host.case()
 
 
-@pytest.mark.parametrize("port", [22, 443, ENGINE_PORT])
+@pytest.mark.parametrize("port", [22, 443])
 def test_an_occupied_port_is_named_with_who_holds_it(host: FakeHost, port: int) -> None:
     case = host.case()
 

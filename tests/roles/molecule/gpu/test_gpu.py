@@ -31,10 +31,16 @@ def test_nouveau_is_kept_out(host: Any) -> None:
 
 
 def test_a_running_engine_keeps_its_layout(host: Any) -> None:
-    host.check_output("systemd-run --quiet --unit=airgap-engine.service sleep 300")
+    served = {
+        "schema_version": 1,
+        "engines": [{"name": "words", "unit": "airgap-engine-words.service", "socket": "/-"}],
+    }
+    host.check_output(f"echo '{json.dumps(served)}' >/etc/airgap/engine.json")
+    host.check_output("systemd-run --quiet --unit=airgap-engine-words.service sleep 300")
     host.check_output("sed -i.kept 's/3g.71gb/1g.18gb/' /etc/airgap/gpu.json")
     done = host.run(PROGRAM)
-    host.check_output("mv /etc/airgap/gpu.json.kept /etc/airgap/gpu.json; systemctl stop airgap-engine.service")
+    host.check_output("mv /etc/airgap/gpu.json.kept /etc/airgap/gpu.json; systemctl stop airgap-engine-words.service")
+    host.check_output("rm /etc/airgap/engine.json")
     assert done.rc == 20
     assert "and the engine runs" in done.stderr
     assert instances(host) == LAYOUT

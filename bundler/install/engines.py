@@ -1,0 +1,53 @@
+"""What the engine of a model takes on a host: its memory, and its part of the roles' variables.
+
+One whole context for each request that is answered at the same time; nothing is shared between requests.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bundler.install import paths
+from bundler.install.site import Site
+from bundler.manifest.lock import Lock, LockedModel
+
+#: The engine's compute buffers and, in the host's memory, the system beside it.
+BESIDE_BYTES = 1 << 30
+#: An engine's limit over what it is known to take: the margin is the allocator's.
+_LIMIT_PERCENT = 125
+
+
+def cache_bytes(model: LockedModel, parallel: int) -> int:
+    """Keys and values of so many contexts."""
+    return parallel * model.context_tokens * model.kv_bytes_per_token
+
+
+def needed_bytes(model: LockedModel, parallel: int) -> int:
+    """Memory for the weights, so many contexts, and the rest."""
+    return model.size_bytes + cache_bytes(model, parallel) + BESIDE_BYTES
+
+
+def engine_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
+    """The role engine's variables.
+
+    Args:
+        release: the folder of the release.
+    """
+    libraries = f"engine/lib/python{lock.target.python}/site-packages/llama_cpp/lib"
+    parallel = site.service.parallel
+    return {
+        "engine_program": str(paths.CURRENT / libraries / "llama-server"),
+        "engine_gpu": lock.gpu is not None,
+        "engine_models": [
+            {
+                "name": model.name,
+                "path": str(paths.MODELS / release.name / model.filename),
+                "context_tokens": model.context_tokens,
+                "slots": parallel,
+                "memory_mib": needed_bytes(model, parallel) * _LIMIT_PERCENT // 100 >> 20,
+            }
+            for model in lock.models
+            if model.name == site.service.model
+        ],
+    }
