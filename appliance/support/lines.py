@@ -29,7 +29,8 @@ ENGINE = (
     # llama.cpp below it
     re.compile(
         r"(?:(?:\d+\.)+\d+ [IWE] )?(?P<a>(?:llama|ggml|gguf)\w*): .*?"
-        r"(?P<b>failed to (?:load|open|allocate|create|initialize)|error loading model|out of memory|unable to allocate)"
+        r"(?P<b>failed to (?:load|open|allocate|create|initialize)|error loading model|out of memory|"
+        r"unable to allocate)"
     ),
 )
 GATEWAY = (

@@ -4,7 +4,6 @@ import http.client
 import socket
 import sys
 
-
 path, route, body = sys.argv[1:]
 connection = http.client.HTTPConnection("engine", timeout=60)
 connection.sock = socket.socket(socket.AF_UNIX)
