@@ -2,8 +2,9 @@
 
 An SQLite database that is never written in place. A change is made on a copy in memory, and the file is replaced whole,
 by a rename, while a lock keeps other writers out: the gateway reads one state or the next, and a crash leaves one of
-them. A key is shown once and kept as HMAC-SHA256 under a secret of this host. Names and key ids are never given twice, since
-the audit log speaks of them. Every change goes into the custody ledger; where that cannot take it, nothing changes.
+them. A key is shown once and kept as HMAC-SHA256 under a secret of this host. Names and key ids are never given twice,
+since the audit log speaks of them. Every change goes into the custody ledger; where that cannot take it, nothing
+changes.
 """
 
 from __future__ import annotations

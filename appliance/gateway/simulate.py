@@ -64,6 +64,10 @@ class Row:
         return self.before.allowed != self.after.allowed
 
 
+#: Of a row, in its order.
+COLUMNS = tuple(column.name for column in fields(Row))[:-2]
+
+
 def questions(sets: Iterable[Policies], given: Questions | None = None) -> Questions:
     """The dimensions that these policies name; what is given takes the place of what was found."""
     found = _Named()
@@ -111,7 +115,7 @@ def simulate(before: Policies, after: Policies, asked: Questions, now: float) ->
         answers += [((*texts, hours), old, new) for hours, old, new in _day(before, after, values, now)]
     for place, dimension in reversed(list(enumerate(dimensions))):
         answers = _merge(answers, place, len(dimension))
-    return [Row(*texts, old, new) for texts, old, new in answers]
+    return [Row(**dict(zip(COLUMNS, texts, strict=True)), before=old, after=new) for texts, old, new in answers]
 
 
 #: Values of the dimensions and hours as texts, and the two answers.
