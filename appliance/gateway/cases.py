@@ -15,7 +15,7 @@ from appliance.gateway.policy import Decision, Model, Policies
 from appliance.gateway.settings import Name
 from custody.errors import PolicyRefused
 
-_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}\Z"
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}$"
 
 
 class CaseUser(yamltext.Strict):
@@ -23,7 +23,7 @@ class CaseUser(yamltext.Strict):
 
     name: Name = "somebody"
     role: Name
-    groups: Annotated[list[Name], Field(max_length=64)] = []
+    groups: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
 
 
 class CaseModel(yamltext.Strict):
@@ -50,14 +50,14 @@ class Case(yamltext.Strict):
     purpose: str = ""
     at: Annotated[str, StringConstraints(pattern=_TIME)] = "2026-11-20T12:00"
     expect: Literal["allow", "deny"]
-    policies: Annotated[list[Name], Field(max_length=64)] = []
+    policies: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
 
 
 class Cases(yamltext.Strict):
     """`cases.yml`."""
 
     schema_version: Literal[1]
-    cases: Annotated[list[Case], Field(min_length=1, max_length=1000)]
+    cases: Annotated[tuple[Case, ...], Field(min_length=1, max_length=1000)]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,4 @@ def _decide(policies: Policies, case: Case) -> Decision:
         raise PolicyRefused(f"case {case.name}: at: {error}", "write it as 2026-11-20T12:00") from error
     identity = Identity(case.user.name, "case", case.user.role, frozenset(case.user.groups), Limits(), None)
     model = Model(case.model.name, "", case.model.label, case.model.quantization_bits)
-    return policies.decide(
-        identity, model, action=case.action, client_ip=case.client_ip, purpose=case.purpose, now=at
-    )
+    return policies.decide(identity, model, action=case.action, client_ip=case.client_ip, purpose=case.purpose, now=at)

@@ -1,7 +1,7 @@
 """Cedar (4.12, through cedarpy): policies that validate against our schema, and their answers.
 
-Stricter than Cedar: every policy has its own name (`@id`), there are no templates, and whatever goes wrong while a policy
-is evaluated denies. Cedar itself would pass over a `forbid` that fails.
+Stricter than Cedar: every policy has its own name (`@id`), there are no templates, and whatever goes wrong while a
+policy is evaluated denies. Cedar itself would pass over a `forbid` that fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _cedar() -> Any:
         return import_module("cedarpy")
     except ImportError as error:
         raise EnvironmentProblem(
-            "cedarpy is not installed: no policy can be read", "on an appliance: airgap install; else: pip install cedarpy"
+            "cedarpy is not installed: no policy can be read",
+            "on an appliance: airgap install; else: pip install cedarpy",
         ) from error
 
 

@@ -1,15 +1,17 @@
 """The gateway's view of people: which user a key or a client certificate belongs to.
 
-The file is an SQLite database that `people` replaces as a whole, by a rename: what is read here is one state, never half
-a change, and there is no journal that a reader without rights could not roll back. A file that is gone or broken lets
-nobody in. Comparing takes the same steps whether a key is known, unknown or malformed.
+The file is an SQLite database that `people` replaces as a whole, by a rename: what is read here is one state, never
+half a change, and there is no journal that a reader without rights could not roll back. A file that is gone or broken
+lets nobody in. Comparing takes the same steps whether a key is known, unknown or malformed.
 """
 
 from __future__ import annotations
 
 import hmac
+import os
 import re
 import sqlite3
+import stat
 import threading
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.gateway.identity import Identity, Limits
-from custody.errors import EnvironmentProblem
+from custody.errors import EnvironmentProblem, SecretRefused
 
 #: Of root; the gateway's group may read what is in it.
 FOLDER = Path("/var/lib/airgap/gateway")
@@ -62,14 +64,18 @@ def read_secret(file: Path) -> bytes:
     """The secret under which keys are kept.
 
     Raises:
-        EnvironmentProblem: missing, or not what `people` made.
+        SecretRefused: missing, readable by others, or not what `people` made.
     """
     try:
-        data = file.read_bytes()
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            found = os.fstat(stream.fileno())
+            data = stream.read(SECRET_BYTES + 1)
     except OSError as error:
-        raise EnvironmentProblem(f"{file}: {error.strerror}", "airgap user add makes it") from error
+        raise SecretRefused(f"{file}: {error.strerror}", "airgap user add makes it") from error
+    if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o027:
+        raise SecretRefused(f"{file}: expected a file of root's with mode 0640", f"ls -l {file}")
     if len(data) != SECRET_BYTES:
-        raise EnvironmentProblem(f"{file}: expected {SECRET_BYTES} bytes, found {len(data)}", f"ls -l {file}")
+        raise SecretRefused(f"{file}: expected {SECRET_BYTES} bytes, found {len(data)}", f"ls -l {file}")
     return data
 
 

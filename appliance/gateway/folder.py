@@ -1,8 +1,8 @@
 """A policy folder as it is read, once: every file's bytes, and the version that stands for them.
 
-Flat, small, and nothing in it that is not known by name: `NAME.cedar`, `guard.yml`, `settings.yml`, `cases.yml`. Links are
-refused, but for `current` → DIGEST, which must hold what its name says. The version is what a shell makes of it too:
-`cd FOLDER && sha256sum -- * | sha256sum`, with LC_ALL=C.
+Flat, small, and nothing in it that is not known by name: `NAME.cedar`, `guard.yml`, `settings.yml`, `cases.yml`. Links
+are refused, but for `current` → DIGEST, which must hold what its name says. The version is what a shell makes of it
+too: `cd FOLDER && sha256sum -- * | sha256sum`, with LC_ALL=C.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _link(folder: Path) -> Path | None:
     try:
         if not stat.S_ISLNK(folder.lstat().st_mode):
             return None
-        to = os.readlink(folder)
+        to = str(folder.readlink())
     except OSError as error:
         raise PolicyRefused(f"{folder}: {error.strerror}", "name a policy folder") from error
     if folder.name != "current" or not VERSION.fullmatch(to):

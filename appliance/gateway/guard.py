@@ -1,7 +1,7 @@
 """What may not stand in a text for a model of some label: personal data by kind, and patterns of the site's own.
 
 A help against mistakes, and no wall: a number in words, in another script, with letters between, or spread over two
-messages goes through, and some numbers that are no card numbers pass Luhn. What the model answers is not looked at here.
+messages goes through, and some numbers that are no card numbers pass Luhn. What the model answers is not looked at.
 Work is bounded: texts that are longer than `MAX_CHARS` in all are blocked unread.
 """
 

@@ -55,13 +55,12 @@ def _digits(text: str) -> list[int]:
 def _iban(text: str) -> int:
     """ISO 13616: the country's length, and 1 modulo 97."""
     wanted = _IBAN.get(text[:2].upper(), 0)
-    found, end = "", 0
-    for end, char in enumerate(text, 1):
-        if char not in " -":
-            found += char
-        if len(found) == wanted:
-            break
-    if len(found) != wanted or not wanted or (end < len(text) and text[end] not in " -"):
+    places = [place for place, char in enumerate(text) if char not in " -"]
+    if not wanted or len(places) < wanted:
+        return 0
+    end = places[wanted - 1] + 1
+    found = "".join(text[place] for place in places[:wanted])
+    if end < len(text) and text[end] not in " -":
         return 0
     turned = found[4:] + found[:4]
     return end if int("".join(str(int(char, 36)) for char in turned)) % 97 == 1 else 0
@@ -111,5 +110,7 @@ KINDS = {
     "us-ssn": _make(r"(?<![0-9-])(?!000|666|9)[0-9]{3}([ -])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9-])"),
     "de-steuer-id": _make(r"(?<![0-9])[1-9][0-9](?: ?[0-9]{3}){3}(?![0-9])", _steuer_id),
     "uk-nhs": _make(r"(?<![0-9])[0-9]{3}([ -]?)[0-9]{3}\1[0-9]{4}(?![0-9])", _nhs),
-    "birth-date": Kind(re.compile(rf"\b{_BORN}[^\w\n]{{0,4}}(?:(?:is|am|on|the|in|der)[ :]{{1,2}})?{_DATE}\b", re.IGNORECASE)),
+    "birth-date": Kind(
+        re.compile(rf"\b{_BORN}[^\w\n]{{0,4}}(?:(?:is|am|on|the|in|der)[ :]{{1,2}})?{_DATE}\b", re.IGNORECASE)
+    ),
 }

@@ -1,7 +1,7 @@
 """May this user ask this of this model, from there, now, for that?
 
-Policies are Cedar's: nothing is allowed that no policy permits, and one that forbids wins. A folder that is not whole and
-valid never becomes a `Policies`; whoever holds an old one keeps it.
+Policies are Cedar's: nothing is allowed that no policy permits, and one that forbids wins. A folder that is not whole
+and valid never becomes a `Policies`; whoever holds an old one keeps it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from appliance.gateway.folder import Content
 from appliance.gateway.guard import Action, Guard, Rule
 from custody.errors import PolicyRefused
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
 class Settings(yamltext.Strict):
@@ -24,7 +24,7 @@ class Settings(yamltext.Strict):
     """
 
     schema_version: Literal[1] = 1
-    timezone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}\Z")] = "UTC"
+    timezone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$")] = "UTC"
 
     @cached_property
     def zone(self) -> ZoneInfo:
@@ -45,7 +45,7 @@ class GuardRule(yamltext.Strict):
     """A rule as written; see `Rule`."""
 
     name: Name
-    labels: Annotated[list[Name | Literal["*"]], Field(min_length=1, max_length=64)]
+    labels: Annotated[tuple[Name | Literal["*"], ...], Field(min_length=1, max_length=64)]
     action: Action
     kind: str
     pattern: str = ""
@@ -55,7 +55,7 @@ class GuardFile(yamltext.Strict):
     """`guard.yml`."""
 
     schema_version: Literal[1]
-    rules: Annotated[list[GuardRule], Field(max_length=64)]
+    rules: Annotated[tuple[GuardRule, ...], Field(max_length=64)]
 
 
 def read_settings(content: Content) -> Settings:

@@ -5,6 +5,7 @@ Then a strict pydantic model: no unknown field, no silent conversion.
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
 import yaml
@@ -32,11 +33,15 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                raise yaml.MarkedYAMLError(problem="expected a plain word as key", problem_mark=key.start_mark)
+                raise _at(key, "expected a plain word as key")
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+                raise _at(key, f"{key.value!r} is given twice")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _at(where: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
 
 
 def load(text: str, model: type[Model], name: str) -> Model:
@@ -50,21 +55,20 @@ def load(text: str, model: type[Model], name: str) -> Model:
         depth = 0
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
-                raise yaml.MarkedYAMLError(
-                    problem="anchors, aliases and tags are refused", problem_mark=event.start_mark
-                )
+                raise _at(event, "anchors, aliases and tags are refused")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _MAX_DEPTH:
-                raise yaml.MarkedYAMLError(problem="too deep", problem_mark=event.start_mark)
+                raise _at(event, "too deep")
         # _Loader is a SafeLoader.
         content = yaml.load(text, Loader=_Loader)  # noqa: S506
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise PolicyRefused(f"{name}{line}: {error.problem}", hint) from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PolicyRefused(f"{name}: not YAML: {error}", hint) from error
     try:
-        return model.model_validate(content)
+        # Through JSON rules, which take a list for a tuple and convert nothing else.
+        return model.model_validate_json(json.dumps(content))
     except ValidationError as error:
         lines = [
             f"{name}: {'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}"
