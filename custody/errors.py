@@ -117,6 +117,12 @@ class SecretRefused(OperatorMistake):
     exit_code = 24
 
 
+class PolicyRefused(OperatorMistake):
+    """A policy folder does not load: a typo, something that its schema does not know, a file too many."""
+
+    exit_code = 25
+
+
 class EnvironmentProblem(AirgapError):
     """This machine lacks something, or something on it failed."""
 

@@ -31,6 +31,8 @@ _COMMANDS = {
         "install": ("bundler.cli.install", "turn this host, or many, into an appliance"),
         "status": ("appliance.cli.status", "show the appliance on one screen"),
         "unlock": ("appliance.cli.unlock", "open the data volume, wait for the engine"),
+        "user": ("appliance.cli.user", "say who may use the service, with which key"),
+        "policy": ("appliance.cli.policy", "check, try out and change what users may ask"),
         "audit": ("appliance.cli.audit", "search, verify and prove what the service was asked"),
         "drive": ("appliance.cli.drive", "show drives, lock, rotate, revert, decommission"),
         "gpu": ("appliance.cli.gpu", "check the GPUs, bring them to the site's layout"),

@@ -1,0 +1,74 @@
+"""Figures for the management side: by model, role and decision; never a user, a key or a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
+
+
+class Metrics:
+    """All of them."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "airgap_gateway_requests", "Requests by how they ended: ok, or the error's code.",
+            ("model", "role", "decision"), registry=self._registry,
+        )  # fmt: skip
+        self._tokens = Counter(
+            "airgap_gateway_tokens", "Tokens of prompts (in) and answers (out).", ("model", "role", "direction"),
+            registry=self._registry,
+        )  # fmt: skip
+        self._first = Histogram(
+            "airgap_gateway_first_token_seconds", "From a request's headers to the first text.", ("model",),
+            buckets=_SECONDS, registry=self._registry,
+        )  # fmt: skip
+        self._duration = Histogram(
+            "airgap_gateway_request_seconds", "From a request's headers to its end.", ("model",), buckets=_SECONDS,
+            registry=self._registry,
+        )  # fmt: skip
+        self._queue = Gauge("airgap_gateway_queue_length", "Requests that wait.", ("model",), registry=self._registry)
+        self._open = Gauge("airgap_gateway_open_requests", "Requests under way.", registry=self._registry)
+        self._unrecorded = Gauge(
+            "airgap_gateway_unacknowledged_ends", "Ends of requests that the audit log has not acknowledged.",
+            registry=self._registry,
+        )  # fmt: skip
+        self._ready = Gauge("airgap_gateway_ready", "1 while requests are served.", registry=self._registry)
+
+    def watch(
+        self,
+        queues: Mapping[str, Callable[[], int]],
+        open_requests: Callable[[], int],
+        unrecorded: Callable[[], int],
+        is_ready: Callable[[], bool],
+    ) -> None:
+        """Where the gauges read."""
+        for name, length in queues.items():
+            self._queue.labels(name).set_function(length)
+        self._open.set_function(open_requests)
+        self._unrecorded.set_function(unrecorded)
+        self._ready.set_function(is_ready)
+
+    def request(self, model: str, role: str, decision: str, duration_s: float) -> None:
+        """A request ended; `model` is one that exists, or empty."""
+        self._requests.labels(model, role, decision).inc()
+        if decision == "ok":
+            self._duration.labels(model).observe(duration_s)
+
+    def first(self, model: str, seconds: float) -> None:
+        """A client was given the first text."""
+        self._first.labels(model).observe(seconds)
+
+    def tokens(self, model: str, role: str, tokens_in: int, tokens_out: int) -> None:
+        """What a request used."""
+        self._tokens.labels(model, role, "in").inc(tokens_in)
+        self._tokens.labels(model, role, "out").inc(tokens_out)
+
+    def text(self) -> bytes:
+        """All of them in Prometheus's format."""
+        return generate_latest(self._registry)

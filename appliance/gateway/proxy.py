@@ -1,0 +1,187 @@
+"""What an engine answers becomes what a client is given: checked, counted, and without what is none of its business.
+
+Of an object a list of known fields passes. How much of a prompt was cached does not: it would tell one user what
+another one asked. A stream that does not end with `[DONE]` ends with an error event.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from appliance.gateway import refusal
+from appliance.gateway.reply import Reply
+from appliance.gateway.upstream import Connection
+
+_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "data", "system_fingerprint"})
+_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
+_DATA, _DONE = b"data: ", b"[DONE]"
+#: Of an engine's own words about what is wrong with a request.
+_WORDS = 500
+
+
+class Answer:
+    """What a client was given of one request.
+
+    Attributes:
+        digest: of the text, in the order in which it was given.
+        tokens_in: as the engine counts; 0 until it has told.
+        tokens_out: the same; until then, pieces of a stream.
+        has_usage: whether the engine has told.
+        on_text: called when there is the first text.
+    """
+
+    def __init__(self, model: str, on_text: Callable[[], None]) -> None:
+        self._model, self._on_text = model, on_text
+        self.digest = hashlib.sha256()
+        self.tokens_in = self.tokens_out = 0
+        self.has_usage = self._has_text = False
+
+    async def whole(self, connection: Connection, reply: Reply) -> None:
+        """An answer that is no stream.
+
+        Raises:
+            Refused: the engine says so, or what it says is no answer.
+        """
+        content = _object(await connection.whole())
+        _require_answer(connection.status, content)
+        self._count(content.get("usage"))
+        self._take(content.get("choices") or [])
+        content = self._cleaned(content)
+        body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        if "data" in content:
+            self.digest.update(body)
+        self._on_text()
+        await reply.whole(200, body)
+
+    async def stream(
+        self,
+        connection: Connection,
+        reply: Reply,
+        *,
+        with_usage: bool,
+        longest: tuple[int, int],
+        on_piece: Callable[[], None],
+    ) -> None:
+        """Events, each as soon as it is there.
+
+        Args:
+            with_usage: the client asked for token counts.
+            longest: bytes of one event, and of all.
+            on_piece: called when the client has taken some.
+
+        Raises:
+            Refused: the engine ended in the middle, or says what an engine does not say.
+        """
+        if connection.status != 200:
+            _require_answer(connection.status, _object(await connection.whole()))
+        await reply.begin()
+        rest, has_ended, size_bytes = b"", False, 0
+        while data := await connection.read():
+            size_bytes += len(data)
+            *events, rest = (rest + data).split(b"\n\n")
+            if len(rest) > longest[0] or size_bytes > longest[1]:
+                raise refusal.engine_failed("the answer is too large")
+            made = []
+            for event in events:
+                if has_ended:
+                    break
+                if event == _DATA + _DONE:
+                    has_ended = True
+                made.append(event + b"\n\n" if has_ended else self._event(event, with_usage=with_usage))
+            if text := b"".join(made):
+                await reply.piece(text)
+            on_piece()
+        if not has_ended:
+            raise refusal.engine_failed("the engine ended in the middle of an answer")
+        await reply.end()
+
+    def _event(self, event: bytes, *, with_usage: bool) -> bytes:
+        if event.startswith(b":"):
+            return b":\n\n"  # a sign of life
+        if not event:
+            return b""
+        if not event.startswith(_DATA) or b"\n" in event:
+            raise refusal.engine_failed()
+        content = _object(event[len(_DATA) :])
+        if "error" in content:
+            raise refusal.engine_failed()
+        choices = content.get("choices") or []
+        if self._take(choices) and not self.has_usage:
+            self.tokens_out += 1
+        if usage := content.get("usage"):
+            self._count(usage)
+            if not with_usage:
+                if not choices:
+                    return b""
+                del content["usage"]
+        elif content.keys() <= _FIELDS and content.get("model") == self._model:
+            return event + b"\n\n"
+        content = self._cleaned(content)
+        return _DATA + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+    def _take(self, choices: Any) -> bool:
+        """Hash the text of choices; says whether there is some."""
+        if not isinstance(choices, list):
+            raise refusal.engine_failed()
+        has_text = False
+        for choice in choices:
+            for text in _given(choice):
+                self.digest.update(text.encode("utf-8", "surrogatepass"))
+                has_text = True
+        if has_text and not self._has_text:
+            self._has_text = True
+            self._on_text()
+        return has_text
+
+    def _count(self, usage: Any) -> None:
+        if isinstance(usage, dict):
+            self.tokens_in, self.tokens_out = _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens"))
+            self.has_usage = True
+
+    def _cleaned(self, content: dict[str, Any]) -> dict[str, Any]:
+        made = {name: value for name, value in content.items() if name in _FIELDS}
+        made["model"] = self._model
+        if isinstance(usage := made.get("usage"), dict):
+            made["usage"] = {name: usage[name] for name in _USAGE if name in usage}
+        return made
+
+
+def _given(choice: Any) -> list[str]:
+    """The text of a choice: what a person or a program will read."""
+    if not isinstance(choice, dict):
+        raise refusal.engine_failed()
+    part = choice.get("delta") or choice.get("message") or choice
+    found = [part.get("reasoning_content"), part.get("content"), part.get("text")]
+    for call in part.get("tool_calls") or ():
+        function = call.get("function") or {}
+        found += [function.get("name"), function.get("arguments")]
+    return [text for text in found if isinstance(text, str) and text]
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        raise refusal.engine_failed() from None
+    if not isinstance(content, dict):
+        raise refusal.engine_failed()
+    return content
+
+
+def _require_answer(status: int, content: dict[str, Any]) -> None:
+    if status == 200 and "error" not in content:
+        return
+    if status in (400, 404, 413, 422, 501):
+        error = content.get("error")
+        words = str(error.get("message", "")) if isinstance(error, dict) else ""
+        raise refusal.invalid(words[:_WORDS] or "the engine refused the request", code="engine_refused")
+    if status == 503:
+        raise refusal.unavailable("engine_not_ready", "the model is being loaded")
+    raise refusal.engine_failed()
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < 1 << 31 else 0

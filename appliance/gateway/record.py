@@ -1,0 +1,227 @@
+"""The gateway's end of the audit log's socket (`docs/reference/audit.md`).
+
+One connection, many records under way. `admitted` waits until the record is durable, and fails when that takes too
+long: whoever asked is refused. `completed` waits for nothing; what was not acknowledged is said again, with the same
+figures, after a reconnect or a while, until the audit process takes it or says that it never will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from appliance.gateway import refusal
+
+_LENGTH = struct.Struct(">I")
+_LARGEST_BYTES = 64 << 10
+#: Seconds until a connection, or a `completed` that could not be written, is tried again.
+_AGAIN_S = 1.0
+#: What the audit process says of an end that it will not take, however often it is said.
+_FINAL = ("no admitted request", "not a request of this socket")
+_LOG = logging.getLogger("airgap.gateway")
+
+Completed = dict[str, Any]
+#: What is said of a request whose client went away before its number came.
+_GONE_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+class _Wire(asyncio.Protocol):
+    """A length and JSON, both ways."""
+
+    def __init__(self, on_answer: Callable[[dict[str, Any]], None], on_lost: Callable[[_Wire], None]) -> None:
+        self._on_answer, self._on_lost, self._rest = on_answer, on_lost, b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        data, at = self._rest + data, 0
+        while len(data) - at >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(data, at)
+            if size > _LARGEST_BYTES:
+                self.abort()
+                return
+            if len(data) - at < _LENGTH.size + size:
+                break
+            at += _LENGTH.size
+            try:
+                self._on_answer(json.loads(data[at : at + size]))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self.abort()
+                return
+            at += size
+        self._rest = data[at:]
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._transport = None
+        self._on_lost(self)
+
+    def send(self, content: dict[str, Any]) -> None:
+        data = json.dumps(content, separators=(",", ":")).encode()
+        if self._transport is not None:
+            self._transport.write(_LENGTH.pack(len(data)) + data)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Record:
+    """Speaks to the audit process; safe within one event loop.
+
+    Args:
+        timeout_s: for `admitted`.
+    """
+
+    def __init__(self, socket: Path, timeout_s: float) -> None:
+        self._socket, self._timeout_s = str(socket), timeout_s
+        self._wire: _Wire | None = None
+        self._number = 0
+        self._admitted: dict[int, asyncio.Future[int]] = {}
+        #: By number of the message; what was not acknowledged.
+        self._completed: dict[int, Completed] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the audit process is there."""
+        return self._wire is not None
+
+    @property
+    def open(self) -> int:
+        """Ends that were not acknowledged."""
+        return len(self._completed)
+
+    def start(self) -> None:
+        """Connect, and connect again whenever it is lost."""
+        self._task = asyncio.create_task(self._stay_connected())
+
+    async def close(self, timeout_s: float) -> None:
+        """Wait until every end is acknowledged, but no longer than that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._completed or self._admitted:
+                    await asyncio.sleep(0.01)
+        if self._completed:
+            _LOG.error("%d ends of requests are not recorded", len(self._completed))
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._wire is not None:
+            self._wire.abort()
+
+    async def admitted(self, record: dict[str, Any]) -> int:
+        """Record that a request was decided on; returns its number once that is durable.
+
+        Raises:
+            Refused: it is not, or not in time.
+        """
+        if self._wire is None:
+            raise refusal.unavailable("no_record", "the request cannot be recorded")
+        self._number += 1
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._admitted[self._number] = answer
+        timer = asyncio.get_running_loop().call_later(self._timeout_s, self._late, self._number)
+        self._wire.send({"id": self._number, "admitted": record})
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            answer.add_done_callback(self._nobody_waits if record["decision"] == "allow" else _ignore)
+            raise
+        finally:
+            timer.cancel()
+
+    def completed(
+        self, seq: int, *, output_sha256: str, tokens_in: int, tokens_out: int, latency_ms: int, status: str
+    ) -> None:
+        """Record how an admitted request ended; it is told until it is acknowledged."""
+        self._number += 1
+        self._completed[self._number] = {
+            "seq": seq, "output_sha256": output_sha256, "tokens_in": tokens_in, "tokens_out": tokens_out,
+            "latency_ms": latency_ms, "status": status,
+        }  # fmt: skip
+        if self._wire is not None:
+            self._wire.send({"id": self._number, "completed": self._completed[self._number]})
+
+    def _answered(self, answer: dict[str, Any]) -> None:
+        number = answer["id"]
+        waiting = self._admitted.pop(number, None)
+        if waiting is not None:
+            if "seq" in answer and not waiting.done():
+                waiting.set_result(int(answer["seq"]))
+            elif "seq" in answer:
+                self._given_up(int(answer["seq"]))
+            elif not waiting.done():
+                _LOG.error("audit: a request is not recorded: %s", answer.get("error"))
+                waiting.set_exception(refusal.unavailable("no_record", "the request cannot be recorded"))
+            return
+        if number not in self._completed:
+            return
+        error = answer.get("error")
+        if error is None:
+            del self._completed[number]
+        elif any(word in error for word in _FINAL):
+            _LOG.error("audit: an end is not taken: %s", error)
+            del self._completed[number]
+        else:
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._say_again, number)
+
+    def _say_again(self, number: int) -> None:
+        if self._wire is not None and number in self._completed:
+            self._wire.send({"id": number, "completed": self._completed[number]})
+
+    def _late(self, number: int) -> None:
+        """Nobody waits any longer; should its number come, it is ended."""
+        waiting = self._admitted.get(number)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(refusal.unavailable("no_record", "the request was not recorded in time"))
+
+    def _nobody_waits(self, answer: asyncio.Future[int]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            self._given_up(answer.result())
+
+    def _given_up(self, seq: int) -> None:
+        self.completed(
+            seq, output_sha256=_GONE_SHA256, tokens_in=0, tokens_out=0, latency_ms=0, status="cancelled"
+        )  # fmt: skip
+
+    def _lost(self, wire: _Wire) -> None:
+        if wire is not self._wire:
+            return
+        self._wire = None
+        waiting, self._admitted = self._admitted, {}
+        for answer in waiting.values():
+            if not answer.done():
+                answer.set_exception(refusal.unavailable("no_record", "the request cannot be recorded"))
+
+    async def _stay_connected(self) -> None:
+        loop, has_told = asyncio.get_running_loop(), False
+        while True:
+            if self._wire is None:
+                try:
+                    _transport, wire = await loop.create_unix_connection(
+                        lambda: _Wire(self._answered, self._lost), self._socket
+                    )
+                except OSError as error:
+                    if not has_told:
+                        _LOG.error("audit: %s: %s; no request is served", self._socket, error.strerror or error)
+                    has_told = True
+                else:
+                    has_told = False
+                    self._wire = wire
+                    for number, record in self._completed.items():
+                        wire.send({"id": number, "completed": record})
+            await asyncio.sleep(_AGAIN_S / 10)
+
+
+def _ignore(answer: asyncio.Future[int]) -> None:
+    if not answer.cancelled():
+        answer.exception()

@@ -1,0 +1,249 @@
+"""The way of one request: limits, policy, guard, record, queue, engine.
+
+Each may refuse; a refusal of a known user is recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from appliance.gateway import body, refusal
+from appliance.gateway.call import Call
+from appliance.gateway.config import Config, ModelSettings
+from appliance.gateway.identity import Identity
+from appliance.gateway.limits import Clock, Usage
+from appliance.gateway.metrics import Metrics
+from appliance.gateway.policy import Model, Policies
+from appliance.gateway.proxy import Answer
+from appliance.gateway.queue import Queue
+from appliance.gateway.record import Record
+from appliance.gateway.refusal import Refused
+from appliance.gateway.upstream import Broken, Connection, Engine
+
+_NAME, _REASON = 256, 4096
+#: Refusals of one user for asking too much are recorded once in so many seconds, with the number of those between.
+_FOLD_S = 1.0
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a path takes and asks for."""
+
+    path: str
+    action: str
+    kind: type[BaseModel]
+
+
+ROUTES = {
+    b"/v1/chat/completions": Route("/v1/chat/completions", "chat", body.Chat),
+    b"/v1/completions": Route("/v1/completions", "complete", body.Completion),
+    b"/v1/embeddings": Route("/v1/embeddings", "embed", body.Embedding),
+}
+
+
+class Service:
+    """Everything that requests share.
+
+    Attributes:
+        policies: in force; replaced as a whole.
+    """
+
+    def __init__(self, settings: Config, policies: Policies, record: Record, clock: Clock, metrics: Metrics) -> None:
+        self.settings, self.policies, self.record, self.clock, self.metrics = settings, policies, record, clock, metrics
+        self.usage = Usage()
+        self.models = dict(settings.by_name)
+        bounds, times = settings.bounds, settings.timeouts
+        self.queues = {
+            name: Queue(model.parallel, bounds.queue, bounds.queue_identity) for name, model in self.models.items()
+        }
+        self.engines = {
+            name: Engine(model.socket, times.connect_s, bounds.answer_bytes) for name, model in self.models.items()
+        }
+        self._salt_key = secrets.token_bytes(32)
+        self._folded: dict[str, tuple[float, int]] = {}
+
+    def visible(self, call: Call, identity: Identity) -> list[ModelSettings]:
+        """Models that this user may know of, by name."""
+        return [model for _name, model in sorted(self.models.items()) if self._may(call, identity, model.model, "list")]
+
+    async def serve(self, call: Call, identity: Identity, route: Route, data: bytes) -> None:
+        """Answer, or raise why not.
+
+        Raises:
+            Refused: the request is not served, or ended early.
+        """
+        content = body.check(route.kind, body.parse(data, self.settings.bounds.depth))
+        texts = body.spoken(content)
+        prompt = "\n".join(texts).encode()
+        named = self.models.get(content["model"])
+        told = {
+            "user_id": identity.user_id, "key_id": identity.key_id, "client_ip": call.client_ip, "role": identity.role,
+            "model": content["model"], "model_digest": named.digest if named else "",
+            "prompt_sha256": hashlib.sha256(prompt).hexdigest(), "request_id": call.request_id,
+        }  # fmt: skip
+        try:
+            model = self._decide(call, identity, route, content, texts, len(prompt), told)
+            place = self.queues[model.name].enter(identity.user_id)
+        except Refused as refused:
+            await self._deny(identity, told, refused)
+            raise
+        with place:
+            call.seq = await self.record.admitted({**told, "decision": "allow"})
+            await place.turn(self.settings.timeouts.queue_s)
+            call.moved()
+            await self._ask(call, identity, model, route, content, prompt)
+
+    def _decide(
+        self,
+        call: Call,
+        identity: Identity,
+        route: Route,
+        content: dict[str, Any],
+        texts: list[str],
+        prompt_bytes: int,
+        told: dict[str, Any],
+    ) -> ModelSettings:
+        """Whether it goes on; notes in `told` what decided, and masks `content`."""
+        told["policy_id"], told["reason"] = "limits", "too much at once"
+        self.usage.ask(identity)
+        told["policy_id"], told["reason"] = "", "no such model"
+        model = self.models.get(content["model"])
+        if model is None:
+            raise refusal.no_model()
+        decision = self.policies.decide(
+            identity, model.model, action=route.action, client_ip=call.client_ip, purpose=call.purpose,
+            now=self.clock.now(),
+        )  # fmt: skip
+        if not decision.allowed:
+            told["policy_id"], told["reason"] = decision.policy_id[:_NAME], decision.reason[:_REASON]
+            if not self._may(call, identity, model.model, "list"):
+                raise refusal.no_model()
+            call.model = model
+            raise Refused(403, "permission_error", "policy_denied", "a policy does not allow this request")
+        call.model = model
+        told["policy_id"], told["reason"] = "limits", "not for this model, or too much"
+        wanted = self._capped(identity, model, route, content)
+        call.share = self.usage.begin(identity, prompt_bytes // 4 + 1 + wanted)
+        masked, findings = self.policies.guard.check(model.label, texts)
+        found = "; ".join(f"guard {one.rule}: {one.action} {one.count}" for one in findings)
+        if any(one.action == "block" for one in findings):
+            told["policy_id"], told["reason"] = "guard", found[:_REASON]
+            raise refusal.invalid("the text has what this model may not be given", code="content_filter")
+        told["policy_id"] = decision.policy_id[:_NAME]
+        told["reason"] = f"{decision.reason}; {found}"[:_REASON] if found else decision.reason[:_REASON]
+        if masked != texts:
+            content.update(body.respoken(content, masked))
+        return model
+
+    def _may(self, call: Call, identity: Identity, model: Model, action: str) -> bool:
+        return self.policies.decide(
+            identity, model, action=action, client_ip=call.client_ip, purpose=call.purpose, now=self.clock.now()
+        ).allowed
+
+    def _capped(self, identity: Identity, model: ModelSettings, route: Route, content: dict[str, Any]) -> int:
+        """Bring what is asked down to what may be; returns the tokens that the answer may have."""
+        if model.embeddings != (route.action == "embed"):
+            kind = "embeddings only" if model.embeddings else "no embeddings"
+            raise refusal.invalid(f"this model makes {kind}", param="model", code="model_not_suited")
+        if route.action == "embed":
+            return 0
+        if content.get("n", 1) > self.settings.bounds.choices:
+            raise refusal.invalid(f"n: expected at most {self.settings.bounds.choices}", param="n")
+        most = min(self.settings.bounds.output_tokens, model.context_tokens)
+        if identity.limits.output_max_tokens is not None:
+            most = min(most, identity.limits.output_max_tokens)
+        asked = content.pop("max_completion_tokens", None) or content.get("max_tokens") or most
+        content["max_tokens"] = min(asked, most)
+        return int(content["max_tokens"] * content.get("n", 1))
+
+    async def _deny(self, identity: Identity, told: dict[str, Any], refused: Refused) -> None:
+        """Record a refusal; whoever asks too much cannot fill the log with it."""
+        if refused.status == 429:
+            at_s, between = self._folded.get(identity.user_id, (-_FOLD_S, 0))
+            if time.monotonic() - at_s < _FOLD_S:
+                self._folded[identity.user_id] = at_s, between + 1
+                return
+            self._folded[identity.user_id] = time.monotonic(), 0
+            told["policy_id"] = "limits"
+            told["reason"] = f"{refused.code}; {between} more since the last record"
+        elif told["policy_id"] == "limits":
+            told["reason"] = refused.code
+        await self.record.admitted({**told, "decision": "deny"})
+
+    async def _ask(
+        self, call: Call, identity: Identity, model: ModelSettings, route: Route, content: dict[str, Any], prompt: bytes
+    ) -> None:
+        engine = self.engines[model.name]
+        call.answer = answer = Answer(
+            model.name, lambda: self.metrics.first(model.name, time.monotonic() - call.started_s)
+        )
+        bounds = self.settings.bounds
+        try:
+            await self._require_short(engine, identity, model, prompt)
+            is_stream, with_usage = _make_ready(content, model, self._salt(identity))
+            connection = await engine.ask(route.path, json.dumps(content, ensure_ascii=False).encode())
+            try:
+                call.moved()
+                if is_stream:
+                    await answer.stream(
+                        connection, call.reply, with_usage=with_usage, on_piece=call.moved,
+                        longest=(bounds.answer_bytes, bounds.stream_bytes),
+                    )  # fmt: skip
+                else:
+                    await answer.whole(connection, call.reply)
+            finally:
+                engine.give_back(connection)
+        except Broken:
+            raise refusal.engine_failed() from None
+
+    def _salt(self, identity: Identity) -> str:
+        """What keeps users apart in an engine that caches by salt; another one after each start."""
+        return hashlib.blake2s(identity.user_id.encode(), key=self._salt_key, digest_size=16).hexdigest()
+
+    async def _require_short(self, engine: Engine, identity: Identity, model: ModelSettings, prompt: bytes) -> None:
+        """A token is a byte at least; only a prompt of more bytes than allowed tokens is counted, by the engine."""
+        most = identity.limits.prompt_max_tokens
+        if most is None or len(prompt) <= most:
+            return
+        text = prompt.decode()
+        asked = json.dumps({"model": model.name, "content": text, "prompt": text}, ensure_ascii=False).encode()
+        connection = await engine.ask("/tokenize", asked)
+        try:
+            count = _counted(connection, await connection.whole())
+        finally:
+            engine.give_back(connection)
+        if count > most:
+            raise refusal.invalid(
+                f"the prompt has {count} tokens, {most} are allowed", code="prompt_too_long", param="messages"
+            )
+
+
+def _make_ready(content: dict[str, Any], model: ModelSettings, salt: str) -> tuple[bool, bool]:
+    """What the engine is told beside the client's fields; whether the client wants a stream, and token counts in it."""
+    is_stream = bool(content.get("stream"))
+    with_usage = bool((content.pop("stream_options", None) or {}).get("include_usage"))
+    if "input" in content:
+        return False, False
+    content["stream"] = is_stream
+    if is_stream:
+        content["stream_options"] = {"include_usage": True}
+    content["cache_prompt"], content["cache_salt"] = model.is_prompt_cached, salt
+    return is_stream, with_usage
+
+
+def _counted(connection: Connection, data: bytes) -> int:
+    try:
+        found = json.loads(data)
+        count = found["count"] if "count" in found else len(found["tokens"])
+    except (ValueError, KeyError, TypeError):
+        count = None
+    if connection.status != 200 or not isinstance(count, int):
+        raise refusal.engine_failed("the prompt's tokens could not be counted")
+    return count
