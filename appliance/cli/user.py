@@ -82,6 +82,21 @@ def command() -> None:
 
 
 @command.command()
+@_dry_run_option
+@_folder_option
+def init(dry_run: bool, folder: Path) -> None:
+    """Make the database of people, with nobody in it; one that is there stays.
+
+    \b
+    Example: airgap user init
+    """
+    from appliance.gateway.people import People
+
+    People(folder, dry_run=dry_run).begin()
+    _say(dry_run, f"people: {folder}")
+
+
+@command.command()
 @click.argument("name")
 @click.option("--role", default="user", show_default=True, help="Policies speak of it.")
 @click.option("--group", "groups", multiple=True, metavar="GROUP", help="Policies speak of it. Repeat it.")

@@ -125,6 +125,15 @@ class People:
         with closing(self._open()) as database:
             return _user(database, _row(database, user_id))
 
+    def begin(self) -> None:
+        """Make a database with nobody in it, and the secret, where they are not: the gateway starts with both."""
+        if not self._folder.is_dir():
+            raise EnvironmentProblem(f"{self._folder}: expected a folder, found none", "airgap install makes it")
+        with self._alone(), closing(self._open()) as database:
+            self._secret(database)
+            if not self._dry_run and not self._file.exists():
+                write_whole(self._file, database.serialize(), mode=0o640, owner=self._owner())
+
     def add(
         self, user_id: str, role: str, groups: Iterable[str], limits: Limits, expires_at: int | None, now: int,
         *, key: str | None = None, certificate: str | None = None,

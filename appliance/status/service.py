@@ -21,22 +21,25 @@ _DAYS_WARNING, _DAYS_BAD = 30, 7
 
 
 def look() -> Iterator[Line]:
-    """Engines and gateway."""
-    settings = config.load()
-    if settings.volume.is_mounted:
+    """Engines, audit log and gateway."""
+    is_open = config.load().volume.is_mounted
+    if is_open:
         for each in engine.load():
             state, answers = engine.state(each), engine.answers(each, _TIMEOUT_S)
             found = f"{state}, {'answers' if answers else 'does not answer'}"
             yield line("service", f"engine {each.name}", found, bad=state != "active" or not answers)
+        for what, unit in (("audit log", "airgap-audit.service"), ("gateway", "airgap-gateway.service")):
+            state = _state(unit)
+            yield line("service", what, state, bad=state != "active")
     else:
-        yield line("service", "engines", "stopped while the volume is locked", warning=True)
-    state = _state("nginx.service")
-    if state != "active":
-        yield line("service", "gateway", state, bad=True)
-    else:
+        yield line("service", "engines, gateway", "stopped while the volume is locked", warning=True)
+    state, found, bad = _state("nginx.service"), "", False
+    if state == "active":
+        expected, means = (401, "refuses who has no key") if is_open else (503, "says that there is no service")
         status = _ask_without_key(our_addresses()[0])
-        found = {401: "active, refuses who has no key"}.get(status, f"active, expected status 401, found {status}")
-        yield line("service", "gateway", found, bad=status != http.client.UNAUTHORIZED)
+        bad = status != expected
+        found = f", expected status {expected}, found {status}" if bad else f", {means}"
+    yield line("service", "https", state + found, bad=bad or state != "active")
 
 
 def look_at_certificates() -> Iterator[Line]:

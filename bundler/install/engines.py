@@ -5,6 +5,7 @@ One whole context for each request that is answered at the same time; nothing is
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,27 @@ def needed_bytes(model: LockedModel, parallel: int) -> int:
     return model.size_bytes + cache_bytes(model, parallel) + BESIDE_BYTES
 
 
+def quantization_bits(quantization: str) -> int:
+    """Bits of a weight by the name that llama.cpp has for it, as Q8_0, IQ2_XS or BF16; of a mix, the least."""
+    found = re.search(r"\d+", quantization)
+    return int(found[0]) if found else 1
+
+
+def packages(lock: Lock, environment: str) -> str:
+    """Where Python's packages lie in a release."""
+    return f"{environment}/lib/python{lock.target.python}/site-packages"
+
+
 def engine_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
-    """The role engine's variables.
+    """The variables of the role engine, and what the role gateway is told of its models.
 
     Args:
         release: the folder of the release.
     """
-    libraries = f"engine/lib/python{lock.target.python}/site-packages/llama_cpp/lib"
     parallel = site.service.parallel
+    served = [model for model in lock.models if model.name == site.service.model]
     return {
-        "engine_program": str(paths.CURRENT / libraries / "llama-server"),
+        "engine_program": str(paths.CURRENT / packages(lock, "engine") / "llama_cpp/lib/llama-server"),
         "engine_gpu": lock.gpu is not None,
         "engine_models": [
             {
@@ -47,7 +59,17 @@ def engine_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
                 "slots": parallel,
                 "memory_mib": needed_bytes(model, parallel) * _LIMIT_PERCENT // 100 >> 20,
             }
-            for model in lock.models
-            if model.name == site.service.model
+            for model in served
+        ],
+        "gateway_models": [
+            {
+                "name": model.name,
+                "digest": f"sha256:{model.sha256}",
+                "label": model.label,
+                "quantization_bits": quantization_bits(model.quantization),
+                "context_tokens": model.context_tokens,
+                "parallel": parallel,
+            }
+            for model in served
         ],
     }

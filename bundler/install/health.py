@@ -1,10 +1,10 @@
-"""Is the appliance well? Asked on the host itself, over its own address, as a user would ask."""
+"""Is the appliance well? Asked on the host itself, over its own address, as a stranger would ask."""
 
 from __future__ import annotations
 
 import http.client
 import ipaddress
-import json
+import socket
 import ssl
 import time
 
@@ -12,48 +12,58 @@ from bundler.install.site import Site
 from custody.errors import InstallFailed
 
 _WAIT_S = 180.0
+_ANSWER_S = 10.0
 _PAUSE_S = 3.0
 
 
 def require_healthy(site: Site) -> None:
-    """Wait until the service lists its model over TLS.
+    """Wait until the model's engine has it loaded, and the service says over TLS that it serves and has the audit log.
 
     Raises:
-        InstallFailed: it did not within three minutes; says what the last answer was.
+        InstallFailed: they did not within three minutes; says what the last answer was.
     """
     deadline_s = time.monotonic() + _WAIT_S
-    last = "no answer"
-    while time.monotonic() < deadline_s:
-        try:
-            last = _ask(site)
-            if last == site.service.model:
-                return
-        except (OSError, ValueError, KeyError, IndexError, http.client.HTTPException) as error:
-            last = f"{type(error).__name__}: {error}"
-        time.sleep(_PAUSE_S)
-    raise InstallFailed(
-        f"service: expected model {site.service.model} within {_WAIT_S:.0f} s, found: {last}",
-        "see: journalctl -u 'airgap-engine*' -u nginx",
-    )
+    for what, ask in (
+        (f"the engine of {site.service.model}", lambda: _status(_Engine(site.service.model), "/health")),
+        ("the service", lambda: _status(_service(site), "/healthz")),
+    ):
+        while (found := ask()) != "status 200":
+            if time.monotonic() > deadline_s:
+                raise InstallFailed(
+                    f"{what}: expected status 200 within {_WAIT_S:.0f} s, found {found}",
+                    "see: journalctl -u 'airgap-*' -u nginx",
+                )
+            time.sleep(_PAUSE_S)
 
 
-def _ask(site: Site) -> str:
+def _status(connection: http.client.HTTPConnection, path: str) -> str:
+    try:
+        connection.request("GET", path)
+        return f"status {connection.getresponse().status}"
+    except (OSError, http.client.HTTPException) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        connection.close()
+
+
+class _Engine(http.client.HTTPConnection):
+    """HTTP over the socket at which the role engine has a model's engine answer."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__("localhost", timeout=_ANSWER_S)
+        self._path = f"/run/airgap-engine/{model}/{model}.sock"
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _service(site: Site) -> http.client.HTTPSConnection:
     # The name is checked by preflight against the certificate; here the address is the host's own.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     address = str(ipaddress.ip_interface(site.network.addresses[0]).ip)
-    key = site.service.api_key.file.read_text().strip()
-    connection = http.client.HTTPSConnection(address, 443, timeout=10, context=context)
-    try:
-        connection.request(
-            "GET", "/v1/models", headers={"Authorization": f"Bearer {key}", "Host": site.tls.server_name}
-        )
-        answer = connection.getresponse()
-        body = answer.read(1 << 20)
-        if answer.status != http.client.OK:
-            raise ValueError(f"HTTP status {answer.status}")
-        return str(json.loads(body)["data"][0]["id"])
-    finally:
-        connection.close()
+    return http.client.HTTPSConnection(address, 443, timeout=_ANSWER_S, context=context)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundler.install import paths
-from bundler.install.engines import engine_variables
+from bundler.install.engines import engine_variables, packages
 from bundler.install.site import Site
 from bundler.manifest.lock import Lock
 
@@ -47,7 +47,8 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "gateway_server_name": site.tls.server_name,
         "gateway_certificate_file": str(site.tls.certificate),
         "gateway_key_file": str(site.tls.key.file),
-        "gateway_api_key_file": str(site.service.api_key.file),
+        "gateway_first_policies": str(paths.CURRENT / packages(lock, "venv") / "appliance/gateway/policies/default"),
+        "audit_auditor_key": site.service.auditor_key,
     }
 
 

@@ -230,7 +230,10 @@ class Service(Strict):
     """What is served, to whom."""
 
     model: Annotated[Name, Field(description="name of a model of the bundle")]
-    api_key: Annotated[SecretReference, Field(description="what clients send; one line")]
+    auditor_key: Annotated[
+        EscrowKey,
+        Field(description="the NAME.pub of who can tell, from the audit log, which texts were asked"),
+    ]
     parallel: Annotated[
         int, Field(ge=1, le=64, description="requests answered at the same time; each takes memory for a whole context")
     ] = 4

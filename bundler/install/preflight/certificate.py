@@ -25,7 +25,6 @@ def check_secrets(case: Case) -> Iterator[Finding]:
         ("storage.psid", site.storage.psid),
         ("storage.owned_pin", site.storage.owned_pin),
         ("tls.key", site.tls.key),
-        ("service.api_key", site.service.api_key),
     ):
         if reference is not None:
             yield from _check_secret(what, reference)
