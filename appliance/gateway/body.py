@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from appliance.gateway import refusal
 
-#: More digits than any number here needs; longer ones cost quadratic time.
-_DIGITS = 18
+#: Characters of a number; more than any needs, and long ones cost quadratic time.
+_DIGITS = 64
 
 _Text = str
 _Unit = Annotated[float, Field(ge=-2, le=2)]
@@ -264,10 +264,11 @@ def _int(text: str) -> int:
 
 
 def _float(text: str) -> float:
-    found = float(text) if len(text) <= 64 else math.inf
+    found = float(text) if len(text) <= _DIGITS else math.inf
     if not math.isfinite(found):
         raise ValueError("a number is too long or too large")
-    return found
+    # 4.0 is a whole number to JSON Schema, though not to Python.
+    return int(found) if found.is_integer() and abs(found) < 1 << 53 else found
 
 
 def _require_shallow(node: Any, depth: int) -> None:

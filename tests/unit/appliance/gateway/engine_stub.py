@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nServer: llama.cpp\r\n"
             b"Set-Cookie: engine=1\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
-        count = {"endless": 1 << 40, "pieces": int(rest or 1), "huge": 1}.get(order, 3 if order in ("die", "cut") else 1)
+        count = {"endless": 1 << 40, "die": 3, "cut": 3}.get(order, int(rest) if order == "pieces" else 1)
         pieces = [rest] if order == "split" else None
         for number in range(count):
             piece = pieces[number] if pieces else f"{number} " if order in ORDERS and order != "slow" else text

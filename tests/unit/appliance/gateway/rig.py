@@ -62,6 +62,7 @@ class Rig:
         self.engine_log = base / "engine.log"
         self._secret = secrets.token_bytes(SECRET_BYTES)
         (base / "secret").write_bytes(self._secret)
+        (base / "secret").chmod(0o640)
         self._users: dict[str, dict[str, Any]] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         policies = base / "policies"
