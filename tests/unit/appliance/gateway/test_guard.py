@@ -131,7 +131,7 @@ def test_the_worst_pattern_that_is_taken_is_bounded() -> None:
     begun = time.process_time()
     assert list(compiled.finditer("a" * (MAX_CHARS // 8))) == []
     assert time.process_time() - begun < 3
-    assert 7 * 7 <= MAX_WAYS
+    assert MAX_WAYS >= 7 * 7
 
 
 @settings(max_examples=100, deadline=None)
@@ -144,7 +144,7 @@ def test_no_text_raises_and_masking_removes_what_was_found(texts: list[str]) -> 
 
 
 def test_check_digits_catch_every_single_wrong_digit() -> None:
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     for kind, text in (("uk-nhs", "9434765919"), ("de-steuer-id", "86095742719"), ("card", "4111111111111111")):
         for place in range(1, len(text)):
             wrong = chance.choice([digit for digit in "0123456789" if digit != text[place]])
