@@ -60,10 +60,11 @@ def lock_wheels(manifest: Manifest, cache: Cache, project: Path, reporter: Repor
     """
     resolver = Resolver(manifest.target, manifest.wheels.build, cache.scratch)
     metadata = project_metadata(project)
+    ours = [*metadata["dependencies"], *metadata["optional-dependencies"]["gateway"]]
     places: dict[Found, list[str]] = defaultdict(list)
     for environment, wanted in sorted({CONTROL: (), **manifest.wheels.environments}.items()):
         reporter.step(f"wheels: resolve {environment}")
-        own = [*metadata["dependencies"], *metadata["optional-dependencies"]["gateway"]] if environment == CONTROL else []
+        own = ours if environment == CONTROL else []
         for found in resolver.resolve([*own, *wanted], f"environment {environment}"):
             places[found].append(environment)
     wheels = _fetched({found: names for found, names in places.items() if found.is_wheel}, cache)

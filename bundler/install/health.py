@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from bundler.install.site import Site
 from custody.errors import InstallFailed
@@ -23,10 +24,11 @@ def require_healthy(site: Site) -> None:
         InstallFailed: they did not within three minutes; says what the last answer was.
     """
     deadline_s = time.monotonic() + _WAIT_S
-    for what, ask in (
-        (f"the engine of {site.service.model}", lambda: _status(_Engine(site.service.model), "/health")),
-        ("the service", lambda: _status(_service(site), "/healthz")),
-    ):
+    asked: dict[str, Callable[[], str]] = {
+        f"the engine of {site.service.model}": lambda: _status(_Engine(site.service.model), "/health"),
+        "the service": lambda: _status(_service(site), "/healthz"),
+    }
+    for what, ask in asked.items():
         while (found := ask()) != "status 200":
             if time.monotonic() > deadline_s:
                 raise InstallFailed(

@@ -316,19 +316,19 @@ CASES = {
     "site_broken_key": site("AIRGAPDATA01", f"{DISK}aGVsbG8=", "storage.escrow_key", "of scheme p384"),
     "site_bad_time": site("sources: []", "sources: [pool.example]", "time.sources[0]", "the IP address of one machine"),
     "site_relative_secret": site(
-        "/run/secrets-in/api-key", "api-key", "service.api_key.file", "the absolute path of a file with the secret"
+        "/run/secrets-in/tls-key", "tls-key", "tls.key.file", "the absolute path of a file with the secret"
     ),
     "site_secret_with_traversal": site(
-        "/run/secrets-in/api-key", "/run/../etc/shadow", "service.api_key.file", "the absolute path"
+        "/run/secrets-in/tls-key", "/run/../etc/shadow", "tls.key.file", "the absolute path"
     ),
     "site_secret_itself": site(
-        "{file: /run/secrets-in/api-key}", "hunter2hunter2", "service.api_key", "expected a mapping, found text"
+        "{file: /run/secrets-in/tls-key}", "hunter2hunter2", "tls.key", "expected a mapping, found text"
     ),
     "site_secret_as_file": site(
-        "file: /run/secrets-in/api-key", "file: hunter2hunter2", "service.api_key.file", "never the secret itself"
+        "file: /run/secrets-in/tls-key", "file: hunter2hunter2", "tls.key.file", "never the secret itself"
     ),
-    "site_secret_as_alias": site("{file: /run/secrets-in/api-key}", "*hunter2hunter2", "", "no alias (*), found one"),
-    "site_secret_as_tag": site("{file: /run/secrets-in/api-key}", "!hunter2hunter2 x", "", "no tag (!), found one"),
+    "site_secret_as_alias": site("{file: /run/secrets-in/tls-key}", "*hunter2hunter2", "", "no alias (*), found one"),
+    "site_secret_as_tag": site("{file: /run/secrets-in/tls-key}", "!hunter2hunter2 x", "", "no tag (!), found one"),
     "site_upper_case_name": site("appliance-01", "Appliance_01", "host.name", "lower-case letters"),
     "site_unknown": site("host:\n", "gateway: 10.0.2.1\nhost:\n", "gateway", "an unknown field", "gateway:"),
     # inventories

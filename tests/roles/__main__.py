@@ -17,7 +17,7 @@ def start(name: str) -> None:
     )
     container.start()
     release.furnish(container, walk)
-    if name == "engine":
+    if name in ("audit", "engine", "gateway"):
         release.give_volume(container, walk)
     if name == "gpu":
         release.give_card(container)

@@ -20,7 +20,7 @@ from tests import containers
 from tests.containers import Container, Tree
 from tests.vm import path
 from tests.vm.hosts import load_hosts
-from tests.vm.sitefiles import API_KEY, DATA_KEY, TLS_KEY, make_site
+from tests.vm.sitefiles import DATA_KEY, TLS_KEY, make_site
 
 #: Where the bundle lies; `build/` is ignored by git.
 WORK = path.ROOT / "build" / "roles"
@@ -104,7 +104,7 @@ def furnish(container: Container, walk: path.Walk) -> None:
     """Bring what the site brings: secrets on a tmpfs, certificates, and the variables that `airgap install` makes."""
     site = walk.site = walk.site or make_site(walk, load_hosts()["appliance"])
     container.run("mkdir -p -m 0700 /run/secrets-in /root/site")
-    for name in (DATA_KEY, TLS_KEY, API_KEY):
+    for name in (DATA_KEY, TLS_KEY):
         container.put(walk.secrets[name].encode(), f"/run/secrets-in/{name}", 0o600)
     container.put(site.certificate, "/root/site/server.pem")
     container.put(site.ca, "/root/site/ca.pem")

@@ -23,7 +23,7 @@ from tests.vm import path
 pytestmark = pytest.mark.root
 
 UNIT = "roles-run"
-SETTINGS = "base,firewall,engine,gateway"
+SETTINGS = "base,firewall,engine,audit,gateway"
 RUN = f"""
 import json, pathlib
 from bundler.install.ansible import run_playbook
@@ -35,8 +35,8 @@ print(f"changed {{outcome.changed}}")
 #: Everything that the roles write, and the state that they leave: what must be the same, killed or not.
 FILES = "find /etc -xdev -type f -exec sha256sum {} +; find /etc -xdev -type l -printf '%l  %p\\n'"
 STATE = """
-systemctl is-active chrony nginx ufw airgap-firewall airgap-engine-airgap-words
-systemctl is-enabled chrony nginx ufw airgap-firewall airgap-engine-airgap-words
+systemctl is-active chrony nginx ufw airgap-firewall airgap-engine-airgap-words airgap-audit airgap-gateway
+systemctl is-enabled chrony nginx ufw airgap-firewall airgap-engine-airgap-words airgap-audit airgap-gateway
 systemctl show --property=Id,NeedDaemonReload '*' | grep -B1 NeedDaemonReload=yes
 nft list table inet airgap | sed 's/packets.*bytes [0-9]*//'
 iptables-save -t filter | grep ^-A | sort; sysctl net.ipv4.ip_nonlocal_bind net.ipv6.ip_nonlocal_bind

@@ -27,7 +27,7 @@ from tests.vm.images import Image, appliance_status, derive, image
 from tests.vm.machine import Machine
 from tests.vm.packets import router_advertisement
 from tests.vm.qemu import Share
-from tests.vm.sitefiles import API_KEY, DATA_KEY, SERVER_NAME, TLS_KEY, SiteFiles, make_site
+from tests.vm.sitefiles import DATA_KEY, SERVER_NAME, TLS_KEY, SiteFiles, make_site
 
 ROOT = Path(__file__).parents[2]
 AIRGAP = Path(sys.executable).with_name("airgap")
@@ -242,7 +242,7 @@ def bring_site(walk: Walk, machine: Machine) -> None:
     """On site: put the site file, the certificate and the secrets on the host."""
     walk.site = walk.site or make_site(walk, machine.host)
     machine.run(f"mkdir -m 700 -p {PASSPHRASES} /root/site")
-    for name in (DATA_KEY, TLS_KEY, API_KEY):
+    for name in (DATA_KEY, TLS_KEY):
         machine.put(walk.secrets[name].encode(), f"{PASSPHRASES}/{name}", 0o600)
     machine.put(walk.site.certificate, "/root/site/server.pem")
     machine.put(walk.site.site_yml, "/root/site/site.yml")
@@ -301,7 +301,7 @@ def reboot_and_unlock(walk: Walk, machine: Machine) -> None:
         machine.power_cycle()
         walk.seconds["ssh after boot"] = ssh_listened_s(machine)
     watch(walk, machine)
-    walk.facts["status while locked"] = str(request(walk, machine, "/v1/models")[0])
+    walk.facts["status while locked"] = str(request(walk, machine, "/v1/models", key="")[0])
     walk.facts["failed units while locked"] = machine.run("systemctl list-units --failed --plain --no-legend").text
     walk.facts["mapper while locked"] = machine.run("ls /dev/mapper").text
     with walk.stage("unlock"), machine.shell("airgap unlock") as shell:
@@ -311,6 +311,16 @@ def reboot_and_unlock(walk: Walk, machine: Machine) -> None:
         walk.said["unlock"] = shell.transcript
         if status != 0:
             raise AssertionError(f"airgap unlock ended with {status}:\n{shell.transcript}")
+
+
+def user_key(walk: Walk, machine: Machine, user: str = "alice", *options: str) -> str:
+    """The key of a user of the service; asked for the first time, the operator adds the user."""
+    name = f"{user}'s key on {machine.work_dir.name}"
+    if name not in walk.secrets:
+        file = f"{PASSPHRASES}/{user}.key"
+        machine.run(f"mkdir -m 700 -p {PASSPHRASES}; airgap user add {user} {' '.join(options)} --key-out {file}")
+        walk.secrets[name] = machine.get(file).decode().strip()
+    return walk.secrets[name]
 
 
 def request(
@@ -335,7 +345,7 @@ def request(
     connection.sock = context.wrap_socket(
         socket.create_connection(("127.0.0.1", machine.https_port), 300), server_hostname=SERVER_NAME
     )
-    bearer = walk.secrets[API_KEY] if key is None else key
+    bearer = user_key(walk, machine) if key is None else key
     headers = {"Host": SERVER_NAME, "Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
     try:
         connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import secrets
 from dataclasses import dataclass
@@ -13,23 +14,31 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from custody.trust.keys import PrivateKey, PublicKey
+
 if TYPE_CHECKING:
     from tests.vm.hosts import Host
     from tests.vm.path import Walk
 
 SERVER_NAME = "appliance.site.example"
-DATA_KEY, TLS_KEY, API_KEY = "data-passphrase", "tls-key", "api-key"
+DATA_KEY, TLS_KEY = "data-passphrase", "tls-key"
 #: A second management network, behind a router of the first, so that a route must be set.
 BEHIND = "172.20.0.0/16"
+_SOMEBODY = PrivateKey.generate().public
 
 
 @dataclass(frozen=True)
 class SiteFiles:
-    """Public files of a site, as bytes."""
+    """Public files of a site, as bytes.
+
+    Attributes:
+        auditor: who can tell from the audit log which texts were asked.
+    """
 
     ca: bytes
     certificate: bytes
     site_yml: bytes
+    auditor: PrivateKey
 
 
 def make_site(walk: Walk, host: Host) -> SiteFiles:
@@ -37,13 +46,13 @@ def make_site(walk: Walk, host: Host) -> SiteFiles:
     ca_key, ca = _certificate("site CA", None, None)
     key, certificate = _certificate(SERVER_NAME, ca_key, ca)
     walk.secrets[DATA_KEY] = secrets.token_urlsafe(24)
-    walk.secrets[API_KEY] = secrets.token_urlsafe(32)
     walk.secrets[TLS_KEY] = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    pem = Encoding.PEM
-    return SiteFiles(ca.public_bytes(pem), certificate.public_bytes(pem), site_yml(host).encode())
+    pem, auditor = Encoding.PEM, PrivateKey.generate()
+    text = site_yml(host, auditor.public)
+    return SiteFiles(ca.public_bytes(pem), certificate.public_bytes(pem), text.encode(), auditor)
 
 
-def site_yml(host: Host) -> str:
+def site_yml(host: Host, auditor: PublicKey = _SOMEBODY) -> str:
     """The site file for a host of the host table."""
     return f"""\
 schema_version: 1
@@ -67,7 +76,7 @@ tls:
   key: {{file: /run/secrets-in/{TLS_KEY}}}
 service:
   model: airgap-words
-  api_key: {{file: /run/secrets-in/{API_KEY}}}
+  auditor_key: {base64.b64encode(auditor.der).decode()}
 """
 
 

@@ -12,7 +12,7 @@ from tests.carried import lay_down
 from tests.vm import path
 from tests.vm.images import client_key
 from tests.vm.machine import Machine
-from tests.vm.sitefiles import API_KEY, DATA_KEY, TLS_KEY, make_site
+from tests.vm.sitefiles import DATA_KEY, TLS_KEY, make_site
 
 pytestmark = pytest.mark.nightly
 
@@ -22,7 +22,7 @@ def _settle(walk: path.Walk, machine: Machine, name: str, folder: Path) -> str:
     machine.wait_ssh()
     assert walk.site is not None
     machine.run(f"mkdir -m 700 -p {path.PASSPHRASES} /root/site")
-    for secret in (DATA_KEY, TLS_KEY, API_KEY):
+    for secret in (DATA_KEY, TLS_KEY):
         machine.put(walk.secrets[secret].encode(), f"{path.PASSPHRASES}/{secret}", 0o600)
     machine.put(walk.site.certificate, "/root/site/server.pem")
     text = walk.site.site_yml.decode().replace("name: appliance-01", f"name: {name}")

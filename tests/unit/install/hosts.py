@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import datetime
 import json
@@ -22,11 +23,13 @@ from cryptography.x509.oid import NameOID
 from bundler.install.preflight import Case
 from bundler.install.site import load_site
 from bundler.manifest.lock import Lock
+from custody.trust.keys import PrivateKey
 from custody.trust.statement import Entry, Identity, Predicate, Statement, StatementTarget, make
 from tests.bundles import lock
 
 MAC = "52:54:00:a1:00:01"
 SERIAL = "AIRGAPDATA01"
+AUDITOR = base64.b64encode(PrivateKey.generate().public.der).decode()
 KERNEL = "6.12.48+deb13-amd64"
 #: include/uapi/linux/sched.h
 CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000
@@ -83,7 +86,7 @@ class FakeHost:
         self.card("eth0", "pci0000:00/0000:00:03.0", {"address": MAC, "flags": "0x1003", "carrier": "1"})
         self.site: dict[str, Any] = yaml.safe_load(self._site())
         self.certificates()
-        for name in ("passphrase", "api-key"):
+        for name in ("passphrase",):
             self.secret(name, "not a secret\n")
 
     def write(self, path: str, text: str | bytes) -> Path:
@@ -216,7 +219,7 @@ tls:
   server_name: appliance.site.example
   certificate: {self.site_folder}/server.pem
   key: {{file: {self.site_folder}/tls-key}}
-service: {{model: words, api_key: {{file: {self.site_folder}/api-key}}}}
+service: {{model: words, auditor_key: {AUDITOR}}}
 """
 
 

@@ -152,7 +152,7 @@ def no_such_card(host: FakeHost) -> Case:
 
 def secrets(host: FakeHost) -> Case:
     (host.site_folder / "passphrase").chmod(0o644)
-    (host.site_folder / "api-key").unlink()
+    (host.site_folder / "tls-key").unlink()
     return host.case()
 
 
@@ -198,7 +198,7 @@ WRONG: list[tuple[Callable[[FakeHost], Case], dict[str, str]]] = [
     (small_gpus, {"GPU memory for words": "2.15 GB"}),
     (no_gpu, {"GPU": "none"}),
     (no_such_card, {"network.interface_mac": f"eth0 {MAC}"}),
-    (secrets, {"storage.passphrase": "mode 0644", "service.api_key": "No such file"}),
+    (secrets, {"storage.passphrase": "mode 0644", "tls.key": "No such file"}),
     (other_key, {"tls.key": "another key"}),
     (other_name, {"tls.certificate": "elsewhere.example"}),
     (turned_chain, {"tls.certificate, number 2": "CN=root CA", "tls.certificate, number 3": "CN=issuing CA"}),

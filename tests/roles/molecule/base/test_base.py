@@ -25,7 +25,7 @@ def test_no_source_of_packages_is_left(host: Any) -> None:
 
 
 def test_service_users_can_not_log_in(host: Any) -> None:
-    for name in ("airgap-engine", "airgap-gateway"):
+    for name in ("airgap-audit", "airgap-engine", "airgap-gateway", "airgap-nginx"):
         user = host.user(name)
         assert (user.shell, user.home, user.group) == ("/usr/sbin/nologin", "/nonexistent", name)
         assert user.uid < 1000
