@@ -1,0 +1,20 @@
+"""Ask the service over TLS: `client.py METHOD PATH KEY BODY [HEADER]`; prints status, TLS version and answer."""
+
+import http.client
+import socket
+import ssl
+import sys
+
+ADDRESS, NAME = "10.0.2.15", "appliance.site.example"
+method, path, key, body, *more = sys.argv[1:]
+context = ssl.create_default_context(cafile="/root/site/ca.pem")
+connection = http.client.HTTPSConnection(ADDRESS, 443, timeout=60)
+connection.sock = context.wrap_socket(socket.create_connection((ADDRESS, 443), 60), server_hostname=NAME)
+headers = {"Host": NAME, **({"Authorization": f"Bearer {key}"} if key else {})}
+if body:
+    headers["Content-Type"] = "application/json"
+headers.update(dict(header.split(": ") for header in more))
+connection.request(method, path, body or None, headers)
+answer = connection.getresponse()
+print(answer.status, connection.sock.version())
+print(answer.read().decode())
