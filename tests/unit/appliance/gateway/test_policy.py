@@ -300,7 +300,8 @@ def test_a_typo_leaves_the_old_policies_in_force(tmp_path: Path, site: Path) -> 
     for text in ("permit", ALLOW_ALL.replace("principal", "pricipal"), ""):
         with pytest.raises(PolicyRefused):
             apply(write(tmp_path / "two", text), site)
-    cases = "schema_version: 1\ncases:\n  - {name: never, user: {role: user}, model: {label: a}, action: chat, expect: deny}\n"
+    cases = "schema_version: 1\ncases:\n"
+    cases += "  - {name: never, user: {role: user}, model: {label: a}, action: chat, expect: deny}\n"
     with pytest.raises(PolicyRefused, match="never: expected deny, found allow: permitted by all"):
         apply(write(tmp_path / "three", cases=cases), site)
     assert state(site) == before
