@@ -79,6 +79,8 @@ class Engine:
         self.trees: dict[str, Any] = {}
         for file, text in texts.items():
             self._add(cedar, text, f"{name}/{file}")
+        if not self.effects:
+            raise PolicyRefused(f"{name}: has no policy at all, which would deny everything", "write one")
         whole = "\n".join(texts.values())
         self._ids = {policy: tree["annotations"]["id"] for policy, tree in _trees(cedar, whole, name).items()}
         self._set = cedar.PolicySet.from_str(whole)
@@ -139,7 +141,7 @@ def _trees(cedar: Any, text: str, file: str) -> dict[str, Any]:
 def _named(error: str, names: Mapping[str, str]) -> str:
     """An error with the policy's own name."""
     for policy, name in names.items():
-        error = error.replace(f"`{policy}`", name or policy)
+        error = error.replace(f"`{policy}`", f"`{name or policy}`")
     return error
 
 

@@ -29,6 +29,8 @@ SECRET_BYTES = 32
 SCHEMA_VERSION = 1
 #: A hundred thousand users with two keys each stay below this.
 MAX_BYTES = 64 << 20
+#: SQLite's file format, 1.3.
+_MAGIC = b"SQLite format 3\0"
 #: A key: `ag-`, its id (60 bits), its secret (256 bits); RFC 4648 base32, lower case.
 KEY = re.compile(r"ag-([a-z2-7]{12})-([a-z2-7]{52})")
 _NO_KEY = f"ag-{'a' * 12}-{'a' * 52}"
@@ -85,6 +87,8 @@ def open_database(data: bytes, name: str) -> sqlite3.Connection:
     Raises:
         EnvironmentProblem: torn, not such a database, or of another schema.
     """
+    if not data.startswith(_MAGIC):
+        raise EnvironmentProblem(f"{name}: broken: not an SQLite database", "restore it from the site's records")
     database = sqlite3.connect(":memory:")
     try:
         database.row_factory = sqlite3.Row
@@ -94,7 +98,7 @@ def open_database(data: bytes, name: str) -> sqlite3.Connection:
         version = database.execute("SELECT schema_version FROM about").fetchone()[0]
         if version != SCHEMA_VERSION:
             raise EnvironmentProblem(f"{name}: expected schema {SCHEMA_VERSION}, found {version}", "airgap --version")
-    except (sqlite3.Error, TypeError) as error:
+    except (sqlite3.Error, TypeError, MemoryError) as error:
         database.close()
         raise EnvironmentProblem(f"{name}: broken: {error}", "restore it from the site's records") from error
     except EnvironmentProblem:

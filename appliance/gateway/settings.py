@@ -35,7 +35,7 @@ class Settings(yamltext.Strict):
         """
         try:
             return ZoneInfo(self.timezone)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise PolicyRefused(
                 f"settings.yml: timezone {self.timezone}: this host knows no such zone", "UTC, or install tzdata"
             ) from error

@@ -35,8 +35,15 @@ READING = {
     "timestamp",
     "audit search",
     "audit verify",
+    "policy check",
+    "policy show",
+    "policy simulate",
+    "policy test",
+    "user list",
+    "user show",
 }
-CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "support", "gpu", *_DRIVE}
+_USER = {f"user {verb}" for verb in ("add", "change", "group", "revoke", "rotate")}
+CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "support", "gpu", "policy apply", *_DRIVE, *_USER}
 SMALL = {
     "keys new",
     "keys public",
@@ -61,6 +68,7 @@ SMALL = {
     "ledger prove",
     "ledger prove-growth",
     "ledger export",
+    "policy approve",
 }
 
 
