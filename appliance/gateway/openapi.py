@@ -13,7 +13,8 @@ _REF = "#/components/schemas/{model}"
 _REFUSALS = {
     "400": "the request is not as expected", "401": "no valid key", "403": "a policy forbids it",
     "404": "no such route or model", "405": "another method", "408": "the body was too slow",
-    "413": "the body is too large", "415": "not JSON", "429": "too much at once", "500": "the gateway failed", "502": "the engine failed", "503": "not now", "504": "it took too long",
+    "413": "the body is too large", "415": "not JSON", "429": "too much at once", "500": "the gateway failed",
+    "502": "the engine failed", "503": "not now", "504": "it took too long",
 }  # fmt: skip
 _ERROR = {
     "type": "object",

@@ -58,13 +58,15 @@ class Bounded(HttpToolsProtocol):
         """The headers ended.
 
         Raises:
-            ValueError: too large, or not what a Host is; the parser makes it 400.
+            ValueError: too large, or a target that is no plain path (RFC 9112, 3.2.1); the parser makes it 400.
         """
         self._stop()
         self._is_in_head, self._head_bytes = False, 0
         size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size_bytes > self._bounds.header_bytes or len(self.headers) > _HEADERS:
             raise ValueError("headers too large")
+        if not self.url.startswith(b"/") or b"#" in self.url:
+            raise ValueError("not a path")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -37,6 +37,7 @@ class _Wire(asyncio.Protocol):
     def __init__(self, on_answer: Callable[[dict[str, Any]], None], on_lost: Callable[[_Wire], None]) -> None:
         self._on_answer, self._on_lost, self._rest = on_answer, on_lost, b""
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -64,13 +65,20 @@ class _Wire(asyncio.Protocol):
         self._on_lost(self)
 
     def send(self, content: dict[str, Any]) -> None:
+        """Send; what is said in one turn of the loop goes out at once, since each write wakes the other process."""
         data = json.dumps(content, separators=(",", ":")).encode()
-        if self._transport is not None:
-            self._transport.write(_LENGTH.pack(len(data)) + data)
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += (_LENGTH.pack(len(data)), data)
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _flush(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
 
 
 class Record:

@@ -20,7 +20,7 @@ from appliance.gateway.config import Config, ModelSettings
 from appliance.gateway.identity import Identity
 from appliance.gateway.limits import Clock, Usage
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.policy import Model, Policies
+from appliance.gateway.policy import Decision, Model, Policies
 from appliance.gateway.proxy import Answer
 from appliance.gateway.queue import Queue
 from appliance.gateway.record import Record
@@ -67,6 +67,8 @@ class Service:
             name: Engine(model.socket, times.connect_s, bounds.answer_bytes) for name, model in self.models.items()
         }
         self._salt_key = secrets.token_bytes(32)
+        self._decided_at: tuple[int, Policies] | None = None
+        self._decisions: dict[tuple[Identity, Model, str, str, str], Decision] = {}
         self._folded: dict[str, tuple[float, int]] = {}
 
     def visible(self, call: Call, identity: Identity) -> list[ModelSettings]:
@@ -117,10 +119,7 @@ class Service:
         model = self.models.get(content["model"])
         if model is None:
             raise refusal.no_model()
-        decision = self.policies.decide(
-            identity, model.model, action=route.action, client_ip=call.client_ip, purpose=call.purpose,
-            now=self.clock.now(),
-        )  # fmt: skip
+        decision = self._decided(call, identity, model.model, route.action)
         if not decision.allowed:
             told["policy_id"], told["reason"] = decision.policy_id[:_NAME], decision.reason[:_REASON]
             if not self._may(call, identity, model.model, "list"):
@@ -143,9 +142,20 @@ class Service:
         return model
 
     def _may(self, call: Call, identity: Identity, model: Model, action: str) -> bool:
-        return self.policies.decide(
-            identity, model, action=action, client_ip=call.client_ip, purpose=call.purpose, now=self.clock.now()
-        ).allowed
+        return self._decided(call, identity, model, action).allowed
+
+    def _decided(self, call: Call, identity: Identity, model: Model, action: str) -> Decision:
+        """What policies say; asked anew in every second, the smallest unit of time that they know."""
+        now, policies = self.clock.now(), self.policies
+        if self._decided_at != (int(now), policies):
+            self._decided_at, self._decisions = (int(now), policies), {}
+        asked = (identity, model, action, call.client_ip, call.purpose)
+        found = self._decisions.get(asked)
+        if found is None:
+            found = self._decisions[asked] = policies.decide(
+                identity, model, action=action, client_ip=call.client_ip, purpose=call.purpose, now=now
+            )
+        return found
 
     def _capped(self, identity: Identity, model: ModelSettings, route: Route, content: dict[str, Any]) -> int:
         """Bring what is asked down to what may be; returns the tokens that the answer may have."""

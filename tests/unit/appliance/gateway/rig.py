@@ -195,7 +195,7 @@ class Rig:
 
     def raw(self) -> socket.socket:
         made = socket.socket(socket.AF_UNIX)
-        made.settimeout(20)
+        made.settimeout(8)
         made.connect(str(self.socket))
         return made
 

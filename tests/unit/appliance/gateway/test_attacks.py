@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -26,7 +27,7 @@ def answers(rig: Rig, data: bytes, *, until_closed: bool = False) -> list[int]:
                 found += more
         except (TimeoutError, ConnectionResetError):
             pass
-    return [int(part[:3]) for part in found.split(b"HTTP/1.1 ")[1:]]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", found)]
 
 
 @pytest.mark.parametrize("path", [
