@@ -9,8 +9,10 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from appliance.gateway.cedar import Engine
 from appliance.gateway.folder import Content, read_folder
@@ -100,17 +102,26 @@ class Policies:
         return Decision(found.allowed, names, f"{said} by {', '.join(found.policies)}")
 
     def _context(self, client_ip: str, purpose: str, now: float) -> dict[str, Any]:
-        address = ipaddress.ip_address(client_ip)
-        if isinstance(address, ipaddress.IPv6Address):
-            # A socket that takes both families writes IPv4 like this; Cedar refuses it, and a zone.
-            address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))
-        at = datetime.datetime.fromtimestamp(now, self.zone)
-        utc = datetime.datetime.fromtimestamp(int(now), datetime.UTC)
-        return {
-            "client_ip": {"__extn": {"fn": "ip", "arg": str(address)}},
-            "purpose": purpose,
-            "hour": at.hour,
-            "minute": at.minute,
-            "weekday": at.isoweekday(),
-            "time": {"__extn": {"fn": "datetime", "arg": utc.strftime("%Y-%m-%dT%H:%M:%SZ")}},
-        }
+        return {"client_ip": _address(client_ip), "purpose": purpose, **_clock(int(now), self.zone)}
+
+
+@lru_cache(maxsize=4096)
+def _address(client_ip: str) -> dict[str, Any]:
+    address = ipaddress.ip_address(client_ip)
+    if isinstance(address, ipaddress.IPv6Address):
+        # A socket that takes both families writes IPv4 like this; Cedar refuses it, and a zone.
+        address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+    return {"__extn": {"fn": "ip", "arg": str(address)}}
+
+
+@lru_cache(maxsize=16)
+def _clock(now: int, zone: ZoneInfo) -> dict[str, Any]:
+    """The time as the schema's Circumstances have it; one second's requests share it."""
+    at = datetime.datetime.fromtimestamp(now, zone)
+    utc = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    return {
+        "hour": at.hour,
+        "minute": at.minute,
+        "weekday": at.isoweekday(),
+        "time": {"__extn": {"fn": "datetime", "arg": f"{utc:%Y-%m-%dT%H:%M:%SZ}"}},
+    }
