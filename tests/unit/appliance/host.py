@@ -69,12 +69,13 @@ _UFW = "\n".join(
     for family, prefix in (("ip", "ufw"), ("ip6", "ufw6"))
 )
 
-#: The service, as far as status asks: the engine lists its models, the gateway wants a key.
+#: The service, as far as status asks: the engine lists its models, the gateway wants a key, or has no volume.
 _SERVICE = f"""
-import http.server, pathlib, socketserver, ssl, threading
+import http.server, os, pathlib, socketserver, ssl, threading
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(self.server.status); self.send_header("Content-Length", "0"); self.end_headers()
+        locked = self.server.status == 401 and not os.path.ismount("/srv/airgap")
+        self.send_response(503 if locked else self.server.status); self.send_header("Content-Length", "0"); self.end_headers()
     def log_message(self, *a): pass
     def address_string(self): return ""
 pathlib.Path("{SOCKET}").parent.mkdir(parents=True, exist_ok=True)

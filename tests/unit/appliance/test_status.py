@@ -86,7 +86,7 @@ def test_a_locked_volume_is_told_and_stops_no_other_line(host: Host) -> None:
     host.run("rm", "/dev/mapper/airgap-data")
     lines = host.status()
     assert lines["drives", "volume"] == ("warning", "locked: airgap unlock")
-    assert lines["service", "engines"] == ("warning", "stopped while the volume is locked")
+    assert lines["service", "engines, gateway"] == ("warning", "stopped while the volume is locked")
     assert lines["models", "words"][0] == "warning"
     assert {verdict for verdict, _ in lines.values()} == {"ok", "warning"}
 
@@ -118,6 +118,8 @@ def test_failed_units_a_silent_gateway_a_strange_kernel_and_another_release_show
     assert "expected 6.12.0-none, found" in lines["gpu", "not looked at"][1]
     assert lines["units", "failed"] == ("bad", "smartd.service")
     assert lines["service", "gateway"] == ("bad", "inactive")
+    assert lines["service", "audit log"] == ("bad", "inactive")
+    assert lines["service", "https"] == ("bad", "inactive")
     assert lines["service", "engine words"] == ("bad", "inactive, answers")
     assert lines["release", "accepted"] == ("bad", "demo-0: the installation of demo-1 did not end")
     assert lines["release", "root"] == ("bad", "none pinned")

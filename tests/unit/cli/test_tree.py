@@ -59,6 +59,7 @@ SMALL = {
     "trust pin",
     "audit-kit",
     "audit init",
+    "user init",
     "audit page",
     "audit prove",
     "audit export",

@@ -198,7 +198,7 @@ WRONG: list[tuple[Callable[[FakeHost], Case], dict[str, str]]] = [
     (small_gpus, {"GPU memory for words": "2.15 GB"}),
     (no_gpu, {"GPU": "none"}),
     (no_such_card, {"network.interface_mac": f"eth0 {MAC}"}),
-    (secrets, {"storage.passphrase": "mode 0644", "tls.key": "No such file"}),
+    (secrets, {"storage.passphrase": "mode 0644", "tls.key": "No such file", "tls": "FileNotFoundError"}),
     (other_key, {"tls.key": "another key"}),
     (other_name, {"tls.certificate": "elsewhere.example"}),
     (turned_chain, {"tls.certificate, number 2": "CN=root CA", "tls.certificate, number 3": "CN=issuing CA"}),

@@ -60,5 +60,6 @@ def test_the_playbook_is_an_order_of_roles() -> None:
         ("firewall", ["stage_b", "firewall"]),
         ("network", ["stage_b", "network"]),
         ("engine", ["stage_b", "engine"]),
+        ("audit", ["stage_b", "audit"]),
         ("gateway", ["stage_b", "gateway"]),
     ]
