@@ -134,7 +134,11 @@ def test_the_end_of_an_engine_in_a_stream_is_an_error_of_the_client(rig: Rig) ->
 
 
 def test_denied_requests_are_recorded_with_what_decided(rig: Rig) -> None:
-    expected = {"none": ("", "no such model"), "hidden": ("", "no policy permits this"), "restricted": ("", "no policy")}
+    expected = {
+        "none": ("", "no such model"),
+        "hidden": ("", "no policy permits this"),
+        "restricted": ("", "no policy"),
+    }
     with rig.http(rig.alice) as client:
         for model, (policy, reason) in expected.items():
             answer = client.post("/v1/chat/completions", json={**ask("x"), "model": model})
