@@ -8,6 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -227,10 +229,8 @@ def test_more_connections_than_allowed_are_closed(make_rig: Callable[..., Rig]) 
     held = [rig.raw() for _ in range(20)]
     more = rig.raw()
     more.settimeout(5)
-    try:
+    with suppress(ConnectionResetError):
         assert more.recv(1) == b""
-    except ConnectionResetError:
-        pass
     for connection in held:
         connection.close()
     time.sleep(0.2)
@@ -309,8 +309,8 @@ def test_two_tenants_and_a_canary(rig: Rig) -> None:
 
 
 def resident_kb(rig: Rig) -> int:
-    with open(f"/proc/{rig.pid('gateway')}/status") as stream:
-        return next(int(line.split()[1]) for line in stream if line.startswith("VmRSS"))
+    lines = Path(f"/proc/{rig.pid('gateway')}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 def wait_for(what: Callable[[], bool], timeout_s: float = 10) -> None:

@@ -18,7 +18,7 @@ from tests.unit.appliance.gateway.rig import Rig, ask, read_events
 from tests.unit.appliance.gateway.test_attacks import wait_for
 
 
-def ended_by(rig: Rig, key: str, act: Callable[[], None]) -> tuple[str, float]:
+def ended_by(rig: Rig, key: str, act: Callable[[], object]) -> tuple[str, float]:
     """Begin an endless stream, act, and see with what error it ends, after how many seconds."""
     with rig.http(key) as client, client.stream(
         "POST", "/v1/chat/completions", json=ask("endless", stream=True)
@@ -60,7 +60,7 @@ def is_known(rig: Rig, key: str) -> bool:
 
 def test_an_engine_that_is_killed_ends_streams_with_an_error_and_comes_back(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig().start()
-    code, _ = ended_by(rig, rig.alice, lambda: None if rig.kill("engine") else None)
+    code, _ = ended_by(rig, rig.alice, lambda: rig.kill("engine"))
     assert code == "engine_failed"
     with rig.http(rig.alice) as client:
         answer = client.post("/v1/chat/completions", json=ask("x"))
@@ -301,8 +301,11 @@ def test_a_response_for_nobody_is_not_believed(make_rig: Callable[..., Rig], tmp
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(rig.base / "e.sock"))
     listening.listen()
-    said = [json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "demo", "choices": [
-        {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}) for text in ("a", "b")]  # fmt: skip
+    said = []
+    for text in ("a", "b"):
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        content = {"id": "1", "object": "chat.completion", "created": 1, "model": "demo", "choices": [choice]}
+        said.append(json.dumps(content))
     answer = "".join(f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n{text}" for text in said).encode()
 
     def engine() -> None:

@@ -46,7 +46,8 @@ def test_stream(rig: Rig) -> None:
 
 def test_stream_with_usage(rig: Rig) -> None:
     events = list(rig.openai(rig.alice).chat.completions.create(
-        model="demo", messages=[{"role": "user", "content": "pieces 5"}], stream=True, stream_options={"include_usage": True}
+        model="demo", messages=[{"role": "user", "content": "pieces 5"}], stream=True,
+        stream_options={"include_usage": True},
     ))  # fmt: skip
     assert events[-1].choices == []
     assert events[-1].usage.completion_tokens == 5

@@ -55,7 +55,8 @@ def test_schemathesis_finds_nothing(rig: Rig, address: str, tmp_path: Path) -> N
     done = subprocess.run(
         [
             SCHEMATHESIS, "run", "openapi.json", f"--url={address}", *headers, f"--max-examples={EXAMPLES}",
-            "--checks=all", "--mode=all", "--phases=examples,coverage,fuzzing", "--seed=1", "--generation-database=none",
+            "--checks=all", "--mode=all", "--phases=examples,coverage,fuzzing", "--seed=1",
+            "--generation-database=none",
             "--no-color", "--suppress-health-check=all", "--request-timeout=20",
         ],
         cwd=tmp_path, capture_output=True, text=True, check=False,
