@@ -157,7 +157,6 @@ def test_a_full_disk_refuses_requests_and_what_began_ends_later(make_rig: Callab
         switch.unlink()
         wait_for(lambda: client.post("/v1/chat/completions", json=ask("x")).status_code == 200)
     assert rig.of_request(stream.headers["x-request-id"])[1]["status"] == "cancelled"
-    assert "x" not in rig.said().replace("next", "").split("audit:")[0]
 
 
 def test_without_the_audit_process_nothing_is_served_and_ends_are_told_when_it_is_back(

@@ -212,3 +212,14 @@ def test_a_client_certificate_is_an_identity_and_must_be_the_keys(rig: Rig) -> N
         for wrong in (rig.alice, "nobody"):
             assert client.get("/v1/models", headers={**by, "Authorization": f"Bearer {wrong}"}).status_code == 401
         assert client.get("/v1/models", headers={"X-Airgap-Client-Certificate": "f" * 64}).status_code == 401
+
+
+def test_streams_are_not_held_back(rig: Rig) -> None:
+    with rig.http(rig.alice) as client, client.stream(
+        "POST", "/v1/chat/completions", json=ask("slow 1", stream=True)
+    ) as answer:  # fmt: skip
+        events = read_events(answer)
+        next(events)
+        first_s = time.monotonic()
+        assert list(events)[-1] == "[DONE]"
+    assert time.monotonic() - first_s > 0.8
