@@ -242,7 +242,8 @@ def test_an_endless_stream_ends_when_the_client_does(rig: Rig) -> None:
     with rig.http(rig.alice) as client, client.stream(
         "POST", "/v1/chat/completions", json=ask("endless", stream=True)
     ) as answer:  # fmt: skip
-        next(read_events(answer))
+        events = read_events(answer)
+        next(events)
     _, completed = rig.of_request(answer.headers["x-request-id"])
     assert completed["status"] == "cancelled"
     assert completed["tokens_out"] >= 1

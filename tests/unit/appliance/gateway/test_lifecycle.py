@@ -126,6 +126,11 @@ def test_sigterm_drains(make_rig: Callable[..., Rig]) -> None:
     assert rig.said() == ""
 
 
+def bodies(rig: Rig) -> int:
+    """Requests that the engine has seen."""
+    return sum("messages" in line for line in rig.engine_saw())
+
+
 FULL = """
 import os, pathlib
 from custody.ledger import disk
@@ -144,15 +149,16 @@ def test_a_full_disk_refuses_requests_and_what_began_ends_later(make_rig: Callab
     rig.start(before_audit=FULL.format(switch=str(switch)))
     with rig.http(rig.alice) as client:
         with client.stream("POST", "/v1/chat/completions", json=ask("endless", stream=True)) as stream:
-            next(read_events(stream))
+            events = read_events(stream)
+            next(events)
             switch.touch()
-            seen = len(rig.engine_saw())
+            seen = bodies(rig)
             for _ in range(3):
                 answer = client.post("/v1/chat/completions", json=ask("x"))
                 assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_record")
             denied = client.post("/v1/chat/completions", json={**ask("x"), "model": "none"})
             assert denied.status_code == 503, "what cannot be recorded is not decided either"
-            assert len(rig.engine_saw()) == seen
+            assert bodies(rig) == seen
         time.sleep(0.3)
         switch.unlink()
         wait_for(lambda: client.post("/v1/chat/completions", json=ask("x")).status_code == 200)
@@ -165,7 +171,8 @@ def test_without_the_audit_process_nothing_is_served_and_ends_are_told_when_it_i
     rig = make_rig(timeouts={"record_s": 1}).start()
     with rig.http(rig.alice) as client:
         with client.stream("POST", "/v1/chat/completions", json=ask("endless", stream=True)) as stream:
-            next(read_events(stream))
+            events = read_events(stream)
+            next(events)
             rig.audit.kill()
             wait_for(lambda: client.get("/healthz").status_code == 503)
             answer = client.post("/v1/chat/completions", json=ask("x"))
@@ -182,7 +189,7 @@ def test_an_audit_process_that_stands_still_refuses_requests_and_admits_nothing_
     process = rig.audit._process
     assert process is not None
     with rig.http(rig.alice) as client:
-        seen = len(rig.engine_saw())
+        seen = bodies(rig)
         process.send_signal(signal.SIGSTOP)
         begun_s = time.monotonic()
         answer = client.post("/v1/chat/completions", json=ask("x"))
@@ -190,7 +197,7 @@ def test_an_audit_process_that_stands_still_refuses_requests_and_admits_nothing_
         assert time.monotonic() - begun_s < 3
         process.send_signal(signal.SIGCONT)
         assert rig.of_request(answer.headers["x-request-id"])[1]["status"] == "cancelled"
-        assert len(rig.engine_saw()) == seen
+        assert bodies(rig) == seen
         assert client.post("/v1/chat/completions", json=ask("x")).status_code == 200
 
 
@@ -201,7 +208,8 @@ def test_an_end_that_the_audit_process_never_takes_is_told_once(make_rig: Callab
         for _ in range(20):
             client.post("/v1/chat/completions", json=ask("x"))
         with client.stream("POST", "/v1/chat/completions", json=ask("endless", stream=True)) as stream:
-            next(read_events(stream))
+            events = read_events(stream)
+            next(events)
             rig.audit.kill()
             rig.audit.folder.rename(rig.base / "elsewhere")
         rig.audit.start()
@@ -280,8 +288,8 @@ def killed_under_load(rig: Rig, kills: int) -> None:
     admitted = {entry["request_id"] for entry in rig.entries("admitted") if entry["decision"] == "allow"}
     assert len(set(answered)) > kills * 5
     assert set(answered) <= admitted
-    bodies = sum("messages" in body for body in rig.engine_saw())
-    assert bodies <= len(admitted), "the engine saw nothing that was not admitted"
+    seen = bodies(rig)
+    assert seen <= len(admitted), "the engine saw nothing that was not admitted"
 
 
 def test_gateway_killed_10_times_answers_nothing_without_a_record(make_rig: Callable[..., Rig]) -> None:
