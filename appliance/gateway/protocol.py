@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from appliance.gateway import refusal
+from appliance.gateway.call import new_id
 from appliance.gateway.config import Bounds, Timeouts
 
 _HEADERS = 100
@@ -77,7 +78,8 @@ class Bounded(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP is told so in the shape of all errors, and the connection ends."""
         body = refusal.invalid("the request is not HTTP/1.1 as expected").body()
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        head = b"x-request-id: %b\r\ncontent-type: application/json\r\n" % new_id().encode()
+        head += b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[400] + head + body)
         self.transport.close()
 

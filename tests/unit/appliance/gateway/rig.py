@@ -244,9 +244,12 @@ def ask(text: str, **more: Any) -> dict[str, Any]:
 
 def read_events(response: httpx.Response) -> Iterator[Any]:
     """Events of a stream: objects, and `[DONE]`."""
-    for line in response.iter_lines():
-        if line.startswith("data: "):
-            yield line[6:] if line == "data: [DONE]" else json.loads(line[6:])
+    rest = ""
+    for text in response.iter_text():
+        *events, rest = (rest + text).split("\n\n")  # not lines: U+2028 may stand in a text
+        for event in events:
+            if event.startswith("data: "):
+                yield event[6:] if event == "data: [DONE]" else json.loads(event[6:])
 
 
 def text_of(events: list[Any]) -> str:
