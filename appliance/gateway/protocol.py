@@ -21,7 +21,7 @@ class Bounded(HttpToolsProtocol):
     def __init__(self, config: Uvicorn, state: ServerState, bounds: Bounds, timeouts: Timeouts) -> None:
         super().__init__(config, state, {})
         self._bounds, self._timeouts = bounds, timeouts
-        self._is_in_head, self._head_bytes = True, 0
+        self._is_in_head, self._head_bytes, self._heads = True, 0, 0
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -41,9 +41,9 @@ class Bounded(HttpToolsProtocol):
         """Bytes came; headers that do not end are cut off."""
         if self.parser is None or self.transport.is_closing():
             return
-        was_in_head = self._is_in_head
+        heads = self._heads
         super().data_received(data)
-        if was_in_head and self._is_in_head:
+        if self._is_in_head and self._heads == heads:
             self._head_bytes += len(data)
             if self._head_bytes > self._bounds.header_bytes and not self.transport.is_closing():
                 self.send_400_response("")
@@ -63,6 +63,7 @@ class Bounded(HttpToolsProtocol):
         """
         self._stop()
         self._is_in_head, self._head_bytes = False, 0
+        self._heads += 1
         size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size_bytes > self._bounds.header_bytes or len(self.headers) > _HEADERS:
             raise ValueError("headers too large")

@@ -223,3 +223,10 @@ def test_streams_are_not_held_back(rig: Rig) -> None:
         first_s = time.monotonic()
         assert list(events)[-1] == "[DONE]"
     assert time.monotonic() - first_s > 0.8
+
+
+def test_long_prompts_pass(rig: Rig) -> None:
+    with rig.http(rig.alice) as client:
+        for size in (17_000, 60_000, 1 << 20):
+            answer = client.post("/v1/chat/completions", json=ask("y" * size))
+            assert answer.json()["choices"][0]["message"]["content"] == "y" * size
