@@ -41,9 +41,9 @@ class Bounded(HttpToolsProtocol):
         """Bytes came; headers that do not end are cut off."""
         if self.parser is None or self.transport.is_closing():
             return
-        heads = self._heads
+        was_in_head, heads = self._is_in_head, self._heads
         super().data_received(data)
-        if self._is_in_head and self._heads == heads:
+        if was_in_head and self._is_in_head and self._heads == heads:
             self._head_bytes += len(data)
             if self._head_bytes > self._bounds.header_bytes and not self.transport.is_closing():
                 self.send_400_response("")
