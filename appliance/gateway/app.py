@@ -27,6 +27,8 @@ from appliance.gateway.service import ROUTES, Service
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _MODELS, _HEALTH = b"/v1/models", b"/healthz"
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
+#: Ends before an engine has worked.
+_NOT_WORKED = frozenset({"engine_refused", "engine_not_ready", "prompt_too_long"})
 #: Seconds that a client has to take an error event.
 _LAST_S = 1.0
 _LOG = logging.getLogger("airgap.gateway")
@@ -184,8 +186,12 @@ class App:
         metrics = self._service.metrics
         metrics.request(model, role, status, duration_s)
         if call.share is not None:
-            used = answer.tokens_in + answer.tokens_out if answer is not None and answer.has_usage else None
-            call.share.end(used if answer is not None else 0)
+            used: int | None = None  # whoever goes away early has had the engine work
+            if answer is None or status in _NOT_WORKED:
+                used = 0
+            elif answer.has_usage:
+                used = answer.tokens_in + answer.tokens_out
+            call.share.end(used)
         if answer is not None:
             metrics.tokens(model, role, answer.tokens_in, answer.tokens_out)
         if call.seq is not None:

@@ -54,7 +54,8 @@ class Call:
 
     def end(self, why: Refused) -> None:
         """From outside: whatever it waits for, it waits no longer."""
-        if self.ended is None and not self.has_finished and self.task is not None:
+        is_over = self.has_finished or self.reply.has_ended
+        if self.ended is None and not is_over and self.task is not None:
             self.ended = why
             self.task.cancel()
 

@@ -89,7 +89,7 @@ class Timeouts(_Strict):
         record_s: until the audit process has acknowledged.
         queue_s: until an engine is free.
         connect_s: until the engine takes a connection.
-        stall_s: without a byte from the engine, or with a client that takes none.
+        stall_s: without a byte from the engine once it has begun to answer, or with a client that takes none.
         request_s: all of it.
         drain_s: that open requests have after SIGTERM.
     """

@@ -32,6 +32,7 @@ _ERROR = {
         }
     },
 }
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 _ID = {"x-request-id": {"required": True, "schema": {"type": "string", "pattern": "^req-[0-9a-f]{24}$"}}}
 _PURPOSE = {
     "name": "X-Airgap-Purpose", "in": "header", "required": False, "description": "for policies",
@@ -77,7 +78,7 @@ def _operation(route: Route) -> dict[str, Any]:
             "required": ["id", "object", "created", "model", "choices"],
             "properties": {"choices": {"type": "array", "items": {"type": "object"}}},
         }
-        content = {"application/json": {"schema": answer}, "text/event-stream": {"schema": {"type": "string"}}}
+        content = {"application/json": {"schema": answer}, "text/event-stream": {"schema": _EVENT}}
     return {
         "operationId": route.action,
         "parameters": [_PURPOSE],

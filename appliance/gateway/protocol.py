@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from appliance.gateway import refusal
+from appliance.gateway.call import new_id
 from appliance.gateway.config import Bounds, Timeouts
 
 _HEADERS = 100
@@ -20,7 +21,7 @@ class Bounded(HttpToolsProtocol):
     def __init__(self, config: Uvicorn, state: ServerState, bounds: Bounds, timeouts: Timeouts) -> None:
         super().__init__(config, state, {})
         self._bounds, self._timeouts = bounds, timeouts
-        self._is_in_head, self._head_bytes = True, 0
+        self._is_in_head, self._head_bytes, self._heads = True, 0, 0
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -40,9 +41,9 @@ class Bounded(HttpToolsProtocol):
         """Bytes came; headers that do not end are cut off."""
         if self.parser is None or self.transport.is_closing():
             return
-        was_in_head = self._is_in_head
+        was_in_head, heads = self._is_in_head, self._heads
         super().data_received(data)
-        if was_in_head and self._is_in_head:
+        if was_in_head and self._is_in_head and self._heads == heads:
             self._head_bytes += len(data)
             if self._head_bytes > self._bounds.header_bytes and not self.transport.is_closing():
                 self.send_400_response("")
@@ -62,6 +63,7 @@ class Bounded(HttpToolsProtocol):
         """
         self._stop()
         self._is_in_head, self._head_bytes = False, 0
+        self._heads += 1
         size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size_bytes > self._bounds.header_bytes or len(self.headers) > _HEADERS:
             raise ValueError("headers too large")
@@ -77,7 +79,8 @@ class Bounded(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP is told so in the shape of all errors, and the connection ends."""
         body = refusal.invalid("the request is not HTTP/1.1 as expected").body()
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        head = b"x-request-id: %b\r\ncontent-type: application/json\r\n" % new_id().encode()
+        head += b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[400] + head + body)
         self.transport.close()
 

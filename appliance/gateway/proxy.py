@@ -18,6 +18,8 @@ from appliance.gateway.upstream import Connection
 _FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "data", "system_fingerprint"})
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 _DATA, _DONE = b"data: ", b"[DONE]"
+#: Seconds that an engine has after `[DONE]` to end its answer; its connection is used again then.
+_LINGER_S = 0.1
 #: Of an engine's own words about what is wrong with a request.
 _WORDS = 500
 
@@ -82,7 +84,7 @@ class Answer:
         while data := await connection.read():
             size_bytes += len(data)
             *events, rest = (rest + data).split(b"\n\n")
-            if len(rest) > longest[0] or size_bytes > longest[1]:
+            if max(map(len, (rest, *events))) > longest[0] or size_bytes > longest[1]:
                 raise refusal.engine_failed("the answer is too large")
             made = []
             for event in events:
@@ -94,9 +96,11 @@ class Answer:
             if text := b"".join(made):
                 await reply.piece(text)
             on_piece()
-        if not has_ended:
-            raise refusal.engine_failed("the engine ended in the middle of an answer")
-        await reply.end()
+            if has_ended:
+                await reply.end()
+                await connection.rest(_LINGER_S)
+                return
+        raise refusal.engine_failed("the engine ended in the middle of an answer")
 
     def _event(self, event: bytes, *, with_usage: bool) -> bytes:
         if event.startswith(b":"):

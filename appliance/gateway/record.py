@@ -92,7 +92,8 @@ class Record:
         self._socket, self._timeout_s = str(socket), timeout_s
         self._wire: _Wire | None = None
         self._number = 0
-        self._admitted: dict[int, asyncio.Future[int]] = {}
+        #: By number of the message: who waits, and whether it will have an end.
+        self._admitted: dict[int, tuple[asyncio.Future[int], bool]] = {}
         #: By number of the message; what was not acknowledged.
         self._completed: dict[int, Completed] = {}
         self._task: asyncio.Task[None] | None = None
@@ -136,13 +137,14 @@ class Record:
             raise refusal.unavailable("no_record", "the request cannot be recorded")
         self._number += 1
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._admitted[self._number] = answer
+        is_allowed = record["decision"] == "allow"
+        self._admitted[self._number] = answer, is_allowed
         timer = asyncio.get_running_loop().call_later(self._timeout_s, self._late, self._number)
         self._wire.send({"id": self._number, "admitted": record})
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
-            answer.add_done_callback(self._nobody_waits if record["decision"] == "allow" else _ignore)
+            answer.add_done_callback(self._nobody_waits if is_allowed else _ignore)
             raise
         finally:
             timer.cancel()
@@ -161,11 +163,11 @@ class Record:
 
     def _answered(self, answer: dict[str, Any]) -> None:
         number = answer["id"]
-        waiting = self._admitted.pop(number, None)
-        if waiting is not None:
+        if number in self._admitted:
+            waiting, is_allowed = self._admitted.pop(number)
             if "seq" in answer and not waiting.done():
                 waiting.set_result(int(answer["seq"]))
-            elif "seq" in answer:
+            elif "seq" in answer and is_allowed:
                 self._given_up(int(answer["seq"]))
             elif not waiting.done():
                 _LOG.error("audit: a request is not recorded: %s", answer.get("error"))
@@ -188,8 +190,7 @@ class Record:
 
     def _late(self, number: int) -> None:
         """Nobody waits any longer; should its number come, it is ended."""
-        waiting = self._admitted.get(number)
-        if waiting is not None and not waiting.done():
+        if number in self._admitted and not (waiting := self._admitted[number][0]).done():
             waiting.set_exception(refusal.unavailable("no_record", "the request was not recorded in time"))
 
     def _nobody_waits(self, answer: asyncio.Future[int]) -> None:
@@ -206,7 +207,7 @@ class Record:
             return
         self._wire = None
         waiting, self._admitted = self._admitted, {}
-        for answer in waiting.values():
+        for answer, _is_allowed in waiting.values():
             if not answer.done():
                 answer.set_exception(refusal.unavailable("no_record", "the request cannot be recorded"))
 

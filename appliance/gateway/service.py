@@ -99,7 +99,6 @@ class Service:
         with place:
             call.seq = await self.record.admitted({**told, "decision": "allow"})
             await place.turn(self.settings.timeouts.queue_s)
-            call.moved()
             await self._ask(call, identity, model, route, content, prompt)
 
     def _decide(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -152,6 +153,13 @@ class Connection(asyncio.Protocol):
             if size_bytes > self._limit_bytes:
                 raise Broken("the answer is too large")
         return b"".join(parts)
+
+    async def rest(self, timeout_s: float) -> None:
+        """Read to the end what nobody needs, if it is there soon."""
+        with suppress(Broken, TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self._is_whole:
+                    await self.read()
 
     def abort(self) -> None:
         """End it at once: the engine stops working on the request."""

@@ -85,7 +85,9 @@ def main(span_s: float) -> None:
             rig.start()
             audit = rig.audit._process
             assert audit is not None
-            direct = f"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+            direct = (
+                f"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+            )
             ways = {"engine": (rig.base / "e.sock", direct), "gateway": (rig.socket, rig.request(BODY))}
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 for clients in CLIENTS:
@@ -95,7 +97,8 @@ def main(span_s: float) -> None:
                         took, rate, wrong = runner.run(load(path, request, clients, span_s))
                         medians[way] = statistics.median(took)
                         print(
-                            f"{way:8} {clients:3} clients {medians[way]:8.3f} ms, p99 {took[int(len(took) * 0.99)]:8.3f} ms, "
+                            f"{way:8} {clients:3} clients {medians[way]:8.3f} ms, "
+                            f"p99 {took[int(len(took) * 0.99)]:8.3f} ms, "
                             f"{rate:8.0f}/s{f', not 200: {len(wrong)}' if wrong else ''}"
                         )
                         if way == "gateway":

@@ -1,7 +1,7 @@
 """A server that speaks as llama-server does, on a Unix socket: `python engine_stub.py SOCKET [LOG]`.
 
-It echoes the last text that it was given. A text that begins with a word of `ORDERS` is an order. LOG gets every body that
-it was sent, one a line. It is no model, and stands for no part of the gateway.
+It echoes the last text that it was given. A text that begins with a word of `ORDERS` is an order. LOG gets every body
+that it was sent, one a line. It is no model, and stands for no part of the gateway.
 """
 
 from __future__ import annotations
@@ -74,9 +74,11 @@ class Connection(asyncio.Protocol):
         if path == "/v1/embeddings":
             given = body["input"] if isinstance(body["input"], list) else [body["input"]]
             return {
-                "object": "list", "model": body["model"], "usage": {"prompt_tokens": len(given), "total_tokens": len(given)},
+                "object": "list", "model": body["model"],
+                "usage": {"prompt_tokens": len(given), "total_tokens": len(given)},
                 "data": [
-                    {"object": "embedding", "index": i, "embedding": _vector(text, body)} for i, text in enumerate(given)
+                    {"object": "embedding", "index": index, "embedding": _vector(text, body)}
+                    for index, text in enumerate(given)
                 ],
             }  # fmt: skip
         text = _last(body)

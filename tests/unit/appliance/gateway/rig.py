@@ -92,7 +92,9 @@ class Rig:
         """Add or change a user; returns the key."""
         known = self._users.get(user_id)
         key_id = known["key_id"] if known else base64.b32encode(secrets.token_bytes(8)).decode()[:12].lower()
-        key = known["key"] if known else f"ag-{key_id}-{base64.b32encode(secrets.token_bytes(33)).decode()[:52].lower()}"
+        key = (
+            known["key"] if known else f"ag-{key_id}-{base64.b32encode(secrets.token_bytes(33)).decode()[:52].lower()}"
+        )
         self._users[user_id] = {
             "key_id": key_id, "key": key, "expires_at": expires_at, "certificate": certificate, "limits": limits,
         }  # fmt: skip
@@ -224,7 +226,9 @@ class Rig:
         return [gap.what for gap in judge(View(self.audit.folder).entries(), is_live=True).gaps]
 
     def engine_saw(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.engine_log.read_text().splitlines()] if self.engine_log.exists() else []
+        return (
+            [json.loads(line) for line in self.engine_log.read_text().splitlines()] if self.engine_log.exists() else []
+        )
 
     def _run(self, name: str, arguments: list[str]) -> None:
         with (self.base / f"{name}.err").open("ab") as said:
@@ -240,9 +244,12 @@ def ask(text: str, **more: Any) -> dict[str, Any]:
 
 def read_events(response: httpx.Response) -> Iterator[Any]:
     """Events of a stream: objects, and `[DONE]`."""
-    for line in response.iter_lines():
-        if line.startswith("data: "):
-            yield line[6:] if line == "data: [DONE]" else json.loads(line[6:])
+    rest = ""
+    for text in response.iter_text():
+        *events, rest = (rest + text).split("\n\n")  # not lines: U+2028 may stand in a text
+        for event in events:
+            if event.startswith("data: "):
+                yield event[6:] if event == "data: [DONE]" else json.loads(event[6:])
 
 
 def text_of(events: list[Any]) -> str:

@@ -106,8 +106,8 @@ def test_every_text_that_reaches_the_model_is_spoken() -> None:
     checked = body.check(body.Chat, json.loads(json.dumps(CONTENT)))
     texts = body.spoken(checked)
     assert texts == [
-        "one", "two", "three", "four", "five", "six", "seven", "eight", "type", "object", "nine", "role", "ten", "eleven",
-        "twelve",
+        "one", "two", "three", "four", "five", "six", "seven", "eight", "type", "object", "nine", "role", "ten",
+        "eleven", "twelve",
     ]  # fmt: skip
     again = body.respoken(checked, [text.upper() for text in texts])
     assert body.spoken(again) == [text.upper() for text in texts]

