@@ -75,7 +75,8 @@ import http.server, os, pathlib, socketserver, ssl, threading
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         locked = self.server.status == 401 and not os.path.ismount("/srv/airgap")
-        self.send_response(503 if locked else self.server.status); self.send_header("Content-Length", "0"); self.end_headers()
+        self.send_response(503 if locked else self.server.status)
+        self.send_header("Content-Length", "0"); self.end_headers()
     def log_message(self, *a): pass
     def address_string(self): return ""
 pathlib.Path("{SOCKET}").parent.mkdir(parents=True, exist_ok=True)
