@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import subprocess
@@ -42,11 +43,7 @@ class Swtpm:
         server = ("--server", f"type=unixio,path={self._socket}", "--ctrl", f"type=unixio,path={self._socket}.ctrl")
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(["swtpm", "socket", "--tpm2", *state, *server], stdout=log, stderr=log)
-        deadline = time.monotonic() + _START_S
-        while not self._socket.exists():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"swtpm did not start: {(self.folder / 'log').read_text()}")
-            time.sleep(0.02)
+        wait_listening(self._socket, self.folder / "log")
         return self
 
     def __exit__(
@@ -85,3 +82,17 @@ class Swtpm:
         if struct.unpack_from(">I", answer, 6) != (0,):
             raise OSError(f"TPM command {command:#x}: {answer.hex()}")
         return answer[10:]
+
+
+def wait_listening(server: Path, log: Path) -> None:
+    """Wait until somebody listens on a Unix socket: between its file and that, a client is refused.
+
+    Args:
+        log: what swtpm says.
+    """
+    deadline = time.monotonic() + _START_S
+    # Flags and path of each socket (proc(5)); the flag is __SO_ACCEPTCON.
+    while not re.search(rf" 00010000 .* {re.escape(str(server))}$", Path("/proc/net/unix").read_text(), re.MULTILINE):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"swtpm did not start: {log.read_text()}")
+        time.sleep(0.02)

@@ -12,7 +12,7 @@ from pathlib import Path
 from .images import CACHE, Image
 
 KVM = ("-accel", "kvm", "-cpu", "host")
-TCG = ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off")  # five levels of page tables cost time
+TCG = ("-accel", "tcg", "-cpu", "max,la57=off")  # five levels of page tables cost time
 _PROBE_S = 30.0
 _ALIVE = b"Run /init as init process"  # the kernel has unpacked itself and its initrd
 

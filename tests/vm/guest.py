@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +17,6 @@ from .shell import Shell
 from .ssh import Result, Ssh, put_command
 from .testinfra_backend import HarnessBackend
 
-_PANICS = 2
 _LOOK_S = 20.0  # how often a guest that does not answer is asked whether it lives
 BOOT_S = 900.0  # under TCG: 40 s at best, more than six minutes seen with a load of four a core
 
@@ -62,29 +60,17 @@ class Guest:
     def wait_ssh(self, timeout_s: float = BOOT_S) -> float:
         """Wait until a login works and return the seconds since QEMU started.
 
-        A kernel that panics on its way is started again, twice at most: QEMU 7.2 with a thread for each processor at
-        times runs code that the kernel has patched meanwhile (`int3`). A panic of our making comes every time.
-
         Raises:
             TimeoutError: When it does not in time.
         """
-        deadline, panics = time.monotonic() + timeout_s, 0
+        deadline = time.monotonic() + timeout_s
         while True:
             try:
                 self.ssh.wait(max(1.0, min(_LOOK_S, deadline - time.monotonic())))
                 return time.monotonic() - self.started
             except TimeoutError as error:
-                said = self.serial_log.read_text(errors="replace")
-                panicked = "Kernel panic" in said
-                if time.monotonic() > deadline or (panicked and panics == _PANICS):
-                    tail = f"{self.host.name}: {error}; the serial line ends:\n{said[-2000:]}"
-                    raise TimeoutError(tail) from error
-                if panicked:
-                    panics += 1
-                    print(f"{self.host.name}: its kernel panicked under emulation; started again", file=sys.stderr)
-                    (self.work_dir / f"panic-{panics}.log").write_text(said)
-                    self.kill()
-                    self.start()
+                if time.monotonic() > deadline or "Kernel panic" in self._serial():
+                    raise TimeoutError(f"{self.host.name}: {error}; the serial line ends:\n{self._serial()}") from error
 
     def run(
         self, command: str, stdin: bytes | Path | None = None, timeout_s: float = 300.0, check: bool = True
@@ -101,7 +87,14 @@ class Guest:
             CommandFailed: With `check`, when it ends otherwise than with 0.
             TimeoutError: When it does not end in time.
         """
-        return self.ssh.run(command, stdin, timeout_s, check)
+        try:
+            return self.ssh.run(command, stdin, timeout_s, check)
+        except TimeoutError as error:
+            error.add_note(f"{self.host.name}: the serial line ends:\n{self._serial()}")
+            raise
+
+    def _serial(self) -> str:
+        return self.serial_log.read_text(errors="replace")[-4000:]
 
     def put(self, source: bytes | Path, remote: str, mode: int = 0o644, timeout_s: float = 600.0) -> None:
         """Write bytes or a file of the builder to a file of the guest."""

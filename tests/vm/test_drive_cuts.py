@@ -8,7 +8,6 @@ command makes how many steps, a whole run of it tells first.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -51,11 +50,11 @@ import sys
 from tests.opal_drive import uids
 from tests.opal_drive.client import OpalHost
 from tests.opal_drive.linux import Passthrough
-with Passthrough(DEVICE) as transport:
+with Passthrough({device!r}) as transport:
     host = OpalHost(transport)
-    print(any(host.accepts(uids.ADMIN_SP, uids.SID, pin) for pin in SID))
+    print(any(host.accepts(uids.ADMIN_SP, uids.SID, pin) for pin in {sid!r}))
     active = host.discovery()[0x0002][0] & 2
-    print(not active or any(host.accepts(uids.LOCKING_SP, uids.admin(1), pin) for pin in ADMIN))
+    print(not active or any(host.accepts(uids.LOCKING_SP, uids.admin(1), pin) for pin in {admin!r}))
 """
 
 
@@ -128,9 +127,7 @@ class Bench:
         drive, copies = self.life.host.drive, self.life.copies()
         sid = [copy["sid"].encode() for copy in copies] + [drive.msid.encode()]
         admin = [copy["admin"].encode() for copy in copies] + [copy["sid"].encode() for copy in copies]
-        words = {"DEVICE": repr(drive.device), "SID": repr(sid), "ADMIN": repr(admin)}
-        script = re.sub("|".join(words), lambda match: words[match[0]], _LOOK)
-        sids, admins = drive.script(script).splitlines()
+        sids, admins = drive.script(_LOOK.format(device=drive.device, sid=sid, admin=admin)).splitlines()
         return sids == "True", admins == "True"
 
 

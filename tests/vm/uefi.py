@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tarfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.swtpm import wait_listening
 from tests.vm import qemu
 from tests.vm.images import Image, image
 from tests.vm.machine import Machine
@@ -26,7 +26,6 @@ _SIGNED = {
     "EFI/BOOT/grubx64.efi": "usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed",
 }
 _ESP_MIB = 128
-_START_S = 10.0
 
 
 class UefiMachine(Machine):
@@ -64,11 +63,7 @@ class UefiMachine(Machine):
                 "--ctrl", f"type=unixio,path={control}"]  # fmt: skip
         with (self.work_dir / "tpm.log").open("ab") as log:
             self._tpm = subprocess.Popen(argv, stdout=log, stderr=log)
-        deadline = time.monotonic() + _START_S
-        while not control.exists():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"swtpm did not start: {self.work_dir / 'tpm.log'}")
-            time.sleep(0.05)
+        wait_listening(control, self.work_dir / "tpm.log")
         return control
 
 
