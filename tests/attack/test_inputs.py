@@ -373,7 +373,9 @@ CASES = {
     "lock_url_of_file": locked("https://index.example/tool", "file:///etc/tool", "wheels[0].url", "http or https URL"),
     "lock_url_with_blank": locked("https://index.example/tool", "https://a b/tool", "wheels[0].url", "https URL"),
     "lock_origin_relative": locked('"/srv/words.gguf"', '"words.gguf"', "models[0].origin", "an absolute path"),
-    "lock_model_template": locked('"name": "words"', '"name": "{{ x }}"', "models[0].name", "a name of at most 40 lower-case"),
+    "lock_model_template": locked(
+        '"name": "words"', '"name": "{{ x }}"', "models[0].name", "a name of at most 40 lower-case"
+    ),
     "lock_requirement_line": locked('"version": "1.0"', '"version": "1.0 --hash x"', "wheels[0].version", "a version"),
     "lock_escape": locked('"license": "MIT"', '"license": "\\u001b[2J"', "models[0].license", "found U+001B"),
     "lock_far_future": locked("1760000000", "9007199254740991", "source_date_epoch", "a whole number from"),

@@ -1,4 +1,4 @@
-"""The role gateway, asked over TLS on its own address; no engine runs behind it."""
+"""The role gateway, asked over TLS on its own address; no engine runs behind it, but for one test a stand-in."""
 
 from __future__ import annotations
 
@@ -16,8 +16,22 @@ key = pathlib.Path("/run/secrets-in/api-key").read_text() if key == "right" else
 context = ssl.create_default_context(cafile="/root/site/ca.pem")
 connection = http.client.HTTPSConnection("%s", 443, timeout=20)
 connection.sock = context.wrap_socket(socket.create_connection(("%s", 443), 20), server_hostname="%s")
-connection.request("GET", path, headers={"Authorization": "Bearer " + key} if key else {})
+headers = {"Authorization": "Bearer " + key} if key else {}
+connection.request("GET", path, headers={**headers, "X-Conversation-Id": "ours"})
 print(connection.getresponse().status, connection.sock.version())
+"""
+
+SOCKET = "airgap-engine/airgap-words/airgap-words.sock"
+#: Stands where an engine would; what nginx must keep back is an error.
+ENGINE = """
+import http.server, socketserver
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(400 if {"Authorization", "X-Conversation-Id"} & set(self.headers) else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *words): pass
+socketserver.UnixStreamServer("/run/%s", Handler).serve_forever()
 """
 
 
@@ -36,6 +50,16 @@ def address(host: Any) -> Iterator[None]:
 def test_who_may_ask_what(host: Any, path: str, key: str, status: int) -> None:
     script = REQUEST % (ADDRESS, ADDRESS, NAME)
     assert host.check_output(f"{PYTHON} '{script}' {path} '{key}'") == f"{status} TLSv1.3"
+
+
+def test_it_reaches_the_socket_of_an_engine(host: Any) -> None:
+    properties = f"User=airgap-engine UMask=0007 RuntimeDirectory={SOCKET.rpartition('/')[0]} RuntimeDirectoryMode=0750"
+    words = " ".join(f"--property={each}" for each in properties.split())
+    host.check_output(f"systemd-run --quiet --unit=engine-stand-in {words} python3 -I -c '{ENGINE % SOCKET}'")
+    host.check_output(f"timeout 30 sh -c 'until test -S /run/{SOCKET}; do sleep 0.1; done'")
+    said = host.check_output(f"{PYTHON} '{REQUEST % (ADDRESS, ADDRESS, NAME)}' /v1/models right")
+    host.check_output("systemctl stop engine-stand-in.service")
+    assert said == "200 TLSv1.3"
 
 
 def test_tls_1_2_is_refused(host: Any) -> None:
