@@ -19,8 +19,8 @@ from typing import Any
 
 TURNS = ("What is an air gap?", "Who signs a bundle?", "What does an auditor check?")
 AT_ONCE = 12
-#: Of a word's logarithmic odds. Batches of other sizes are rounded in another order.
-TOLERANCE = 0.3
+#: Of a word's logarithmic odds: batches of other sizes may be rounded in another order.
+TOLERANCE = 0.05
 
 
 def ask(path: str, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
