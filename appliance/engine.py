@@ -27,6 +27,7 @@ class Engine(BaseModel):
         name: of the model, as clients say it.
         unit: of systemd.
         socket: path of the Unix socket on which it speaks HTTP.
+        health: where it says whether it serves.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -34,6 +35,13 @@ class Engine(BaseModel):
     name: str
     unit: str
     socket: str
+    health: str = "/health"
+
+
+#: What stands before the engines is waited for in the same way; it is well when it has the audit log.
+GATEWAY = Engine(
+    name="the gateway", unit="airgap-gateway.service", socket="/run/airgap-gateway/metrics.sock", health="/healthz"
+)
 
 
 class _Config(BaseModel):
@@ -72,7 +80,7 @@ def answers(engine: Engine, timeout_s: float = 5) -> bool:
     """Whether its model is loaded and it answers."""
     connection = _Connection(engine.socket, timeout_s)
     try:
-        connection.request("GET", "/health")
+        connection.request("GET", engine.health)
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False

@@ -12,10 +12,10 @@ from custody.secret import ask_passphrase, passphrase_option
 
 @click.command()
 @passphrase_option("the volume's passphrase")
-@click.option("--wait", "wait_s", default=300, show_default=True, help="Seconds to wait for each engine; 0: do not.")
+@click.option("--wait", "wait_s", default=300, show_default=True, help="Seconds to wait for each of them; 0: do not.")
 @click.option("--dry-run", is_flag=True, help="Find the disk, say what would be done, and do nothing.")
 def command(passphrase_file: Path | None, wait_s: int, dry_run: bool) -> None:
-    """Open the data volume and wait until the engines answer.
+    """Open the data volume and wait until engines and gateway answer.
 
     \b
     Example: airgap unlock
@@ -42,7 +42,7 @@ def command(passphrase_file: Path | None, wait_s: int, dry_run: bool) -> None:
         volume.unlock(settings.volume, passphrase)
         record(Event("unlocked", settings.serial))
     said = [f"unlocked: {settings.mount}"]
-    for each in filter(engine.is_enabled, engine.load() if wait_s else ()):
-        reporter.step(f"waiting for the engine of {each.name}")
+    for each in filter(engine.is_enabled, (*engine.load(), engine.GATEWAY) if wait_s else ()):
+        reporter.step(f"waiting for {each.name}")
         said.append(f"{each.name} answers after {engine.wait(each, wait_s):.0f} s")
     click.echo(", ".join(said))

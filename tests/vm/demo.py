@@ -6,7 +6,7 @@ import sys
 import textwrap
 import time
 
-from tests.vm import path
+from tests.vm import path, served
 from tests.vm.machine import Machine
 
 
@@ -42,6 +42,7 @@ def proven(walk: path.Walk, machine: Machine, first: str, second: str) -> dict[s
         "ssh listened soon after the boot, while locked": path.soon(walk),
         "locked service refused (503)": walk.facts["status while locked"] == "503",
         "no unit failed while locked": walk.facts["failed units while locked"] == "",
+        **served.look(walk, machine),
         "same answer before and after": first == second and bool(first),
     }
 

@@ -37,6 +37,8 @@ MEDIUM_SERIAL = "AIRGAPMEDIUM1"
 QUESTION = "What is an air gap?"
 ROUTER_MAC = "52:54:00:bb:00:01"
 PASSPHRASES = "/run/secrets-in"
+#: Until the gateway has seen a change of people: it looks every half second, an emulated one later.
+_KNOWN_S = 60.0
 #: Who signs, and with which roles: three for the root, so that one lost key can be revoked.
 PEOPLE = {"alice": "root,builder", "bob": "root,approver", "carol": "root,recovery"}
 
@@ -320,6 +322,10 @@ def user_key(walk: Walk, machine: Machine, user: str = "alice", *options: str) -
         file = f"{PASSPHRASES}/{user}.key"
         machine.run(f"mkdir -m 700 -p {PASSPHRASES}; airgap user add {user} {' '.join(options)} --key-out {file}")
         walk.secrets[name] = machine.get(file).decode().strip()
+        deadline = time.monotonic() + _KNOWN_S
+        while request(walk, machine, "/v1/models", key=walk.secrets[name])[0] == 401:
+            assert time.monotonic() < deadline, f"{user} is not known to the gateway"
+            time.sleep(1)
     return walk.secrets[name]
 
 
