@@ -27,7 +27,8 @@ INSTALL_LOG = Path("/var/log/airgap/install.log")
 
 #: Beside the engines: unit → what its lines may look like.
 _UNITS: dict[str, Sequence[re.Pattern[str]]] = {
-    "nginx.service": lines.GATEWAY, "airgap-firewall.service": (), "ufw.service": (), "chrony.service": (),
+    "nginx.service": lines.NGINX, "airgap-gateway.service": lines.SERVICE, "airgap-audit.service": lines.SERVICE,
+    "airgap-firewall.service": (), "ufw.service": (), "chrony.service": (),
     "srv-airgap.mount": (), "systemd-networkd.service": (), "ssh.service": (),
 }  # fmt: skip
 _UNIT_PROPERTIES = "Id,LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,MemoryCurrent"

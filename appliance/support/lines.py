@@ -1,6 +1,6 @@
 """Which lines of a log may leave, and in what form: an allow-list of shapes.
 
-A log of the engine or the gateway can hold what a user wrote, and no pattern finds a prompt in a text. So a line goes
+A log of engine, nginx or gateway can hold what a user wrote, and no pattern finds a prompt in a text. So a line goes
 out only when it has a known shape, and then only the parts that the shape names; the others are counted.
 """
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_PATHS = r"/v1/(?:models|chat/completions|completions)"
+_PATHS = r"/v1/(?:models|chat/completions|completions|embeddings)"
 
 #: What a unit's lines may look like; the named groups are what goes out.
 ENGINE = (
@@ -33,12 +33,19 @@ ENGINE = (
         r"unable to allocate)"
     ),
 )
-GATEWAY = (
+NGINX = (
     # nginx's access log, as the role gateway formats it: address, method, path, status, bytes, seconds, protocol
     re.compile(rf'(?P<a>\S+) "(?P<b>[A-Z]+ {_PATHS})" (?P<c>\d{{3}} \d+ [\d.]+ \S+)$'),
     re.compile(r'(?P<a>\S+) "[^"]*" (?P<c>\d{3} \d+ [\d.]+ \S+)$'),
     # nginx's error log: up to the first thing that a client could have sent
     re.compile(r"\d{4}/\d\d/\d\d [\d:]+ \[(?P<a>\w+)\] \d+#\d+: (?:\*\d+ )?(?P<b>[^\",]+)"),
+)
+SERVICE = (
+    # the gateway's and the audit process's own: what failed and where; never the words of an error
+    re.compile(r"gateway: (?P<a>req-[0-9a-f]+: \w+ at /[\w/.-]+:\d+)$"),
+    re.compile(r"(?P<a>gateway: policies: (?:refused, the old ones stay|[0-9a-f]{64}$))"),
+    re.compile(r"(?P<a>gateway: (?:\d+ ends of requests are not recorded|looking after open requests: \w+))$"),
+    re.compile(r"(?:gateway: )?(?P<a>audit: (?:a request is not recorded|an end is not taken|/run/[\w/.-]+))"),
 )
 
 _INSTALL = (

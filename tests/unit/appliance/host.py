@@ -194,7 +194,6 @@ def _furnish(host: Host) -> None:
     certificate, key = _certificate()
     host.write("/etc/airgap/gateway/tls.crt", certificate)
     host.write("/etc/airgap/gateway/tls.key", key, 0o640)
-    host.write("/etc/airgap/gateway/keys.map", f'"Bearer {API_KEY}" 1;\n', 0o640)
     host.write("/etc/site/passphrase", PASSPHRASE + "\n", 0o600)
     site = f"host: {{name: {NAME}}}\nstorage: {{passphrase: {{file: /etc/site/passphrase}}}}\n"
     host.write("/etc/airgap/site.yml", site, 0o600)

@@ -66,6 +66,12 @@ GATEWAY = [
     record(f'2026/11/21 05:16:23 [error] 9#9: *1 connect() failed (111: Connection refused), request: "{PROMPT}"'),
     record(f'2026/11/21 05:16:23 [info] 9#9: *1 client sent invalid header line: "{hosts.API_KEY} {PROMPT}"'),
 ]
+SERVICE = [
+    record("gateway: req-0123456789abcdef01234567: KeyError at /opt/airgap/current/venv/lib/app.py:71"),
+    record(f"gateway: req-0123456789abcdef01234567: KeyError: {PROMPT}"),
+    record(f"gateway: policies: refused, the old ones stay: {PROMPT}"),
+    record(f"gateway: audit: a request is not recorded: {PROMPT}"),
+]
 REASON = (
     f"disk /dev/vdb (serial {hosts.SERIAL}) on {hosts.NAME}.{hosts.SERVER_NAME.partition('.')[2]}: {hosts.PASSPHRASE}, "
     f"{UNKNOWN_KEY}, peer {STRANGER}:22, {OTHER_MAC}, enx{hosts.MAC.replace(':', '')}"
@@ -84,8 +90,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     with new_host(tmp_path_factory.mktemp("layers")) as made:
         made.write("/srv/engine.json", "\n".join(ENGINE))
         made.write("/srv/gateway.json", "\n".join(GATEWAY))
+        made.write("/srv/service.json", "\n".join(SERVICE))
         made.program(
-            "journalctl", 'case "$*" in *engine*) cat /srv/engine.json;; *nginx*) cat /srv/gateway.json;; esac'
+            "journalctl",
+            'case "$*" in *engine*) cat /srv/engine.json;; *nginx*) cat /srv/gateway.json;; '
+            "*airgap-gateway*) cat /srv/service.json;; esac",
         )
         made.write("/var/log/airgap/install.log", INSTALL_LOG)
         yield made
@@ -123,7 +132,7 @@ def test_no_canary_leaves_and_the_named_key_alone_opens_it(host: Host, tmp_path:
 
     text = envelope.payload.decode()
     inside = host.run("ip", "address").stdout + host.run("nft", "list", "ruleset").stdout + INSTALL_LOG + REASON
-    inside += "".join(ENGINE + GATEWAY) + hosts.SERVER_NAME
+    inside += "".join(ENGINE + GATEWAY + SERVICE) + hosts.SERVER_NAME
     for kind, canary in CANARIES.items():
         assert canary.lower() in inside.lower(), f"{kind} was not planted"
         assert canary.lower() not in text.lower(), f"{kind} left the host"
@@ -142,6 +151,9 @@ def test_what_helps_is_there_and_equal_things_stay_equal(host: Host) -> None:
         "load_model: failed to load",
         "POST /v1/completions 200 512 0.734 TLSv1.3",
         "error connect() failed (111: Connection refused)",
+        "req-0123456789abcdef01234567: KeyError at /opt/airgap/current/venv/lib/app.py:71",
+        "gateway: policies: refused, the old ones stay\n",
+        "audit: a request is not recorded\n",
         "TASK [storage : Format, open and mount the data volume]",
         "[secret]",
         "[token]",
