@@ -27,6 +27,8 @@ build-backend = "backend"
 name = "airgap"
 version = "0.1.0"
 dependencies = ["plain>=1"]
+[project.optional-dependencies]
+gateway = ["gate"]
 """
 
 
@@ -45,7 +47,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def lock(tmp_path: Path, project: Path, index: Index) -> Lock:
     """Two environments that share a wheel; one has a source to build."""
-    for name in ("plain", "backend"):
+    for name in ("plain", "backend", "gate"):
         index.add(name, f"{name}-1.0-py3-none-any.whl", wheel_bytes(name, "1.0"))
     backend = '[build-system]\nrequires = ["backend", "cmake"]\nbuild-backend = "backend"\n'
     index.add("engine-thing", "engine_thing-2.0.tar.gz", sdist_bytes("engine-thing", "2.0", backend, ("plain",)))
@@ -68,7 +70,9 @@ def workplace(tmp_path: Path, project: Path, lock: Lock) -> Workplace:
 
 
 def test_lock_shares_wheels_and_adds_the_project_to_control(lock: Lock) -> None:
-    assert [(w.name, w.environments) for w in lock.wheels] == [("plain", ("control", "engine"))]
+    assert [(w.name, w.environments) for w in lock.wheels] == [
+        ("gate", ("control",)), ("plain", ("control", "engine")),
+    ]  # fmt: skip
     project, thing = lock.sources
     assert (project.name, project.kind, project.environments, project.filename) == (
         "airgap", "project", ("control",), "",
@@ -76,12 +80,13 @@ def test_lock_shares_wheels_and_adds_the_project_to_control(lock: Lock) -> None:
     assert (thing.name, thing.kind, thing.environments) == ("engine-thing", "sdist", ("engine",))
     assert thing.flags == {"CMAKE_ARGS": "-DX=ON"}
     assert [tool.name for tool in thing.build_requires] == ["backend"]
-    assert lock.wheels[0].size_bytes == len(wheel_bytes("plain", "1.0"))
+    assert lock.wheels[1].size_bytes == len(wheel_bytes("plain", "1.0"))
 
 
 def test_items_give_no_destination_to_sources_and_tools(lock: Lock, workplace: Workplace) -> None:
     found = {item.name: item.destination for item in WheelCollector().items(lock, workplace)}
     assert found == {
+        "wheel gate-1.0-py3-none-any.whl": "data/wheels/gate-1.0-py3-none-any.whl",
         "wheel plain-1.0-py3-none-any.whl": "data/wheels/plain-1.0-py3-none-any.whl",
         "source engine_thing-2.0.tar.gz": "",
         "tool backend-1.0-py3-none-any.whl": "",
@@ -113,6 +118,7 @@ def test_assembled_environment_installs_with_hashes_alone(lock: Lock, workplace:
     }  # fmt: skip
     assert [line.split()[0] for line in (folder / "control.txt").read_text().splitlines()] == [
         "airgap==0.1.0",
+        "gate==1.0",
         "plain==1.0",
     ]
     done = _pip(folder, tmp_path / "target")
