@@ -142,7 +142,8 @@ def test_assemble_refuses_project_that_changed_since_the_lock(lock: Lock, workpl
 
 
 def test_lock_refuses_tool_that_would_itself_be_built(index: Index, project: Path, tmp_path: Path) -> None:
-    index.add("plain", "plain-1.0-py3-none-any.whl", wheel_bytes("plain", "1.0"))
+    for name in ("plain", "gate"):
+        index.add(name, f"{name}-1.0-py3-none-any.whl", wheel_bytes(name, "1.0"))
     index.add("backend", "backend-1.0.tar.gz", sdist_bytes("backend", "1.0", ""))
     with pytest.raises(InputInvalid, match="backend"):
         lock_wheels(manifest(["first"], None, backend={}), Cache(tmp_path / "cache"), project, SilentReporter())
