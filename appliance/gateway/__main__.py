@@ -1,7 +1,7 @@
 """The gateway: `python -m appliance.gateway [CONFIG]`.
 
-SIGTERM: nothing new is served, what is open ends within a limit. SIGHUP: policies are read again; those that do not
-validate change nothing.
+SIGTERM: nothing new is served, what is open ends within a limit. Policies are read again when the link to them changes,
+and on SIGHUP; those that do not validate change nothing.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ async def serve(settings: config.Config) -> None:
     tasks = [
         asyncio.create_task(_again(lambda: _swept(app, directory), _SWEEP_S)),
         asyncio.create_task(_reloading(service, reload)),
+        asyncio.create_task(_watching(settings.policies, reload)),
     ]
     await stop.wait()
     await app.drain()
@@ -130,6 +131,22 @@ async def _again(work: Callable[[], Any], pause_s: float) -> None:
 async def _swept(app: App, directory: Directory) -> None:
     await asyncio.to_thread(directory.refresh)
     app.sweep()
+
+
+async def _watching(policies: Path, reload: asyncio.Event) -> None:
+    """Have policies read again when the link to them leads elsewhere."""
+    seen = await asyncio.to_thread(_target, policies)
+    while True:
+        await asyncio.sleep(_SWEEP_S)
+        if (found := await asyncio.to_thread(_target, policies)) != seen:
+            seen = found
+            reload.set()
+
+
+def _target(link: Path) -> str:
+    with suppress(OSError):
+        return str(link.readlink())
+    return ""  # a plain folder
 
 
 async def _reloading(service: Service, reload: asyncio.Event) -> None:

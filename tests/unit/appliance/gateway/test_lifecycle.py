@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import socket
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from appliance.gateway.live import apply
 from tests.killing import SEED
 from tests.unit.appliance.gateway.rig import Rig, ask, read_events
 from tests.unit.appliance.gateway.test_attacks import wait_for
@@ -231,6 +233,23 @@ def test_a_policy_with_a_typo_changes_nothing(make_rig: Callable[..., Rig]) -> N
         assert client.post("/v1/chat/completions", json=ask("x")).status_code == 200
         file.write_text(good.replace('"general"', '"nothing"'))
         rig.signal("gateway", signal.SIGHUP)
+        wait_for(lambda: client.post("/v1/chat/completions", json=ask("x")).status_code == 404)
+
+
+def test_applied_policies_are_in_force_without_a_signal(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    live, other = rig.base / "live", rig.base / "other"
+    live.mkdir()
+    apply(rig.base / "policies", live)
+    shutil.copytree(rig.base / "policies", other)
+    text = (other / "site.cedar").read_text()
+    (other / "site.cedar").write_text(text.replace('"general"', '"nothing"'))
+    settings = json.loads(rig.config.read_text())
+    rig.config.write_text(json.dumps({**settings, "policies": str(live / "current")}))
+    rig.start()
+    with rig.http(rig.alice) as client:
+        assert client.post("/v1/chat/completions", json=ask("x")).status_code == 200
+        apply(other, live)
         wait_for(lambda: client.post("/v1/chat/completions", json=ask("x")).status_code == 404)
 
 
