@@ -87,4 +87,6 @@ class Life:
     def reads_fail(self) -> bool:
         """Whether the drive refuses the data."""
         command = f"dd if={self.host.drive.device} of=/dev/null bs=4096 count=1 skip=4096 iflag=direct"
-        return b"No data available" in self.host.machine.run(command, check=False).stderr
+        said = self.host.machine.run(command, check=False).stderr
+        print(said.decode())
+        return b"No data available" in said
