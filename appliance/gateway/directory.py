@@ -172,22 +172,23 @@ def _is_valid(identity: Identity, now: float) -> bool:
 def _read(data: bytes, name: str) -> _State:
     with closing(open_database(data, name)) as database:
         try:
-            users = {row["user_id"]: row for row in database.execute("SELECT * FROM user WHERE revoked_at IS NULL")}
-            groups: dict[str, set[str]] = {}
-            for row in database.execute("SELECT user_id, name FROM membership"):
-                groups.setdefault(row["user_id"], set()).add(row["name"])
-            rows = {
-                table: database.execute(f"SELECT * FROM {table} WHERE revoked_at IS NULL").fetchall()  # noqa: S608
-                for table in ("key", "certificate")
-            }
-        except sqlite3.Error as error:
+            return _state(database)
+        # A changed name of a column is an IndexError, a changed kind of value a TypeError.
+        except (sqlite3.Error, IndexError, TypeError, ValueError) as error:
             raise EnvironmentProblem(f"{name}: broken: {error}", "restore it from the site's records") from error
+
+
+def _state(database: sqlite3.Connection) -> _State:
+    users = {row["user_id"]: row for row in database.execute("SELECT * FROM user WHERE revoked_at IS NULL")}
+    groups: dict[str, set[str]] = {}
+    for row in database.execute("SELECT user_id, name FROM membership"):
+        groups.setdefault(row["user_id"], set()).add(row["name"])
     keys, certificates, current = {}, {}, {}
-    for row in rows["key"]:
+    for row in database.execute("SELECT * FROM key WHERE revoked_at IS NULL"):
         if row["user_id"] in users:
             made = _identity(users[row["user_id"]], groups, row["key_id"], row["expires_at"])
             keys[row["key_id"]], current[row["key_id"]] = Credential(made, row["mac"]), made
-    for row in rows["certificate"]:
+    for row in database.execute("SELECT * FROM certificate WHERE revoked_at IS NULL"):
         if row["user_id"] in users:
             made = _identity(users[row["user_id"]], groups, certificate_id(row["sha256"]), None)
             certificates[row["sha256"]], current[made.key_id] = Credential(made, b""), made

@@ -196,6 +196,15 @@ def test_a_damaged_database_never_makes_another_user(
     assert opened(folder).by_key(new_key(), NOW) is None
 
 
+def test_a_column_of_another_name_lets_nobody_in(tmp_path: Path, alice: str) -> None:
+    file = tmp_path / FILE
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"expires_at INTEGER, revoked_at", b"expires_au INTEGER, revoked_at", 1))
+    here = opened(tmp_path)
+    assert here.by_key(alice, NOW) is None
+    assert "broken" in here.problem
+
+
 def test_another_schema_lets_nobody_in(tmp_path: Path, alice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
     here = opened(tmp_path)
