@@ -136,9 +136,9 @@ class App:
                 watch.cancel()
 
     def _identify(self, headers: dict[bytes, bytes]) -> Identity:
-        key, shown = calls.bearer(headers), headers.get(b"x-airgap-client-certificate", b"").decode("latin-1")
+        key, shown = calls.bearer(headers), calls.certificate(headers)
         now = self._service.clock.now()
-        by_certificate = self._directory.by_certificate(shown.lower(), now) if shown else None
+        by_certificate = self._directory.by_certificate(shown, now) if shown else None
         found = self._directory.by_key(key, now) if key is not None else by_certificate
         # Whoever shows two things is the same person in both.
         if found is None or (shown and (by_certificate is None or by_certificate.user_id != found.user_id)):

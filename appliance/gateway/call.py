@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import unquote
 
 from appliance.gateway import refusal
 from appliance.gateway.config import ModelSettings
@@ -95,6 +98,21 @@ def bearer(headers: Mapping[bytes, bytes]) -> str | None:
     if value[: len(_BEARER)].lower() != _BEARER or not value.isascii():
         raise refusal.unauthenticated()
     return value[len(_BEARER) :].strip().decode()
+
+
+def certificate(headers: Mapping[bytes, bytes]) -> str:
+    """SHA-256 of the certificate that the client has shown to nginx (PEM, escaped), lower-case hex; empty: none.
+
+    Raises:
+        Refused: it is none.
+    """
+    value = headers.get(b"x-airgap-client-certificate")
+    if not value:
+        return ""
+    try:
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(unquote(value.decode("ascii")))).hexdigest()
+    except ValueError:
+        raise refusal.unauthenticated() from None
 
 
 def address(headers: Mapping[bytes, bytes]) -> str:

@@ -47,6 +47,7 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "gateway_server_name": site.tls.server_name,
         "gateway_certificate_file": str(site.tls.certificate),
         "gateway_key_file": str(site.tls.key.file),
+        "gateway_client_ca_file": str(site.tls.client_ca or ""),
         "gateway_first_policies": str(paths.CURRENT / packages(lock, "venv") / "appliance/gateway/policies/default"),
         "audit_auditor_key": site.service.auditor_key,
     }

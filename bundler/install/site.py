@@ -224,6 +224,10 @@ class Tls(Strict):
     server_name: Annotated[DomainName, Field(description="what clients call the appliance; stands in the certificate")]
     certificate: Annotated[AbsolutePath, Field(description="PEM: server certificate, then intermediates")]
     key: Annotated[SecretReference, Field(description="PEM: the certificate's private key")]
+    client_ca: Annotated[
+        AbsolutePath | None,
+        Field(description="PEM: who signs certificates of clients; without it none is asked for"),
+    ] = None
 
 
 class Service(Strict):

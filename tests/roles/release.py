@@ -20,7 +20,7 @@ from tests import containers
 from tests.containers import Container, Tree
 from tests.vm import path
 from tests.vm.hosts import load_hosts
-from tests.vm.sitefiles import DATA_KEY, TLS_KEY, make_site
+from tests.vm.sitefiles import DATA_KEY, TLS_KEY, client_files, make_site
 
 #: Where the bundle lies; `build/` is ignored by git.
 WORK = path.ROOT / "build" / "roles"
@@ -108,8 +108,13 @@ def furnish(container: Container, walk: path.Walk) -> None:
         container.put(walk.secrets[name].encode(), f"/run/secrets-in/{name}", 0o600)
     container.put(site.certificate, "/root/site/server.pem")
     container.put(site.ca, "/root/site/ca.pem")
+    for name in ("client", "stranger"):
+        ca, certificate = client_files()
+        container.put(ca, f"/root/site/{name}-ca.pem")
+        container.put(certificate, f"/root/site/{name}.pem", 0o600)
     (container.folder / "site.yml").write_bytes(site.site_yml)
     variables = role_variables(lock_of(walk), load_site(container.folder / "site.yml"), RELEASE)
+    variables["gateway_client_ca_file"] = "/root/site/client-ca.pem"
     variables["ansible_python_interpreter"] = str(RELEASE / "venv" / "bin" / "python")
     container.put(json.dumps(variables).encode(), str(VARIABLES), 0o600)
 

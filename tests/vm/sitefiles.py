@@ -52,6 +52,14 @@ def make_site(walk: Walk, host: Host) -> SiteFiles:
     return SiteFiles(ca.public_bytes(pem), certificate.public_bytes(pem), text.encode(), auditor)
 
 
+def client_files() -> tuple[bytes, bytes]:
+    """A CA for clients, and a client's certificate of it with its key; PEM."""
+    ca_key, ca = _certificate("client CA", None, None)
+    key, certificate = _certificate("machine.site.example", ca_key, ca)
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ca.public_bytes(Encoding.PEM), certificate.public_bytes(Encoding.PEM) + secret
+
+
 def site_yml(host: Host, auditor: PublicKey = _SOMEBODY) -> str:
     """The site file for a host of the host table."""
     return f"""\

@@ -32,6 +32,7 @@ _CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     waysout.check_ways_out,
     certificate.check_secrets,
     certificate.check_certificate,
+    certificate.check_client_ca,
 )
 
 

@@ -41,6 +41,16 @@ def _check_secret(what: str, reference: SecretReference) -> Iterator[Finding]:
         yield Finding(what, f"{reference.file}: regular, root's, mode 0600", mode, f"chmod 600 {reference.file}")
 
 
+def check_client_ca(case: Case) -> Iterator[Finding]:
+    """Whoever signs certificates of clients is named by certificates."""
+    file = case.site.tls.client_ca
+    try:
+        if file is not None:
+            x509.load_pem_x509_certificates(file.read_bytes())
+    except (OSError, ValueError) as error:
+        yield Finding("tls.client_ca", f"{file}: certificates in PEM", type(error).__name__, _ASK)
+
+
 def check_certificate(case: Case) -> Iterator[Finding]:
     """The certificate is for this name, valid now, has its key, and is followed by its issuers in order."""
     tls = case.site.tls

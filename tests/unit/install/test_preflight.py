@@ -156,6 +156,13 @@ def secrets(host: FakeHost) -> Case:
     return host.case()
 
 
+def other_client_ca(host: FakeHost) -> Case:
+    file = host.site_folder / "client-ca.pem"
+    file.write_text("no certificate")
+    host.site["tls"]["client_ca"] = str(file)
+    return host.case()
+
+
 def other_key(host: FakeHost) -> Case:
     pem = (host.site_folder / "server.pem").read_bytes()
     host.certificates()
@@ -199,6 +206,7 @@ WRONG: list[tuple[Callable[[FakeHost], Case], dict[str, str]]] = [
     (no_gpu, {"GPU": "none"}),
     (no_such_card, {"network.interface_mac": f"eth0 {MAC}"}),
     (secrets, {"storage.passphrase": "mode 0644", "tls.key": "No such file", "tls": "FileNotFoundError"}),
+    (other_client_ca, {"tls.client_ca": "ValueError"}),
     (other_key, {"tls.key": "another key"}),
     (other_name, {"tls.certificate": "elsewhere.example"}),
     (turned_chain, {"tls.certificate, number 2": "CN=root CA", "tls.certificate, number 3": "CN=issuing CA"}),

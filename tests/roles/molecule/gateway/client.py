@@ -1,6 +1,7 @@
 """Ask the service over TLS: `client.py METHOD PATH KEY BODY [HEADER]`; prints status, TLS version and answer."""
 
 import http.client
+import os
 import socket
 import ssl
 import sys
@@ -8,6 +9,8 @@ import sys
 ADDRESS, NAME = "10.0.2.15", "appliance.site.example"
 method, path, key, body, *more = sys.argv[1:]
 context = ssl.create_default_context(cafile="/root/site/ca.pem")
+if os.environ.get("CERTIFICATE"):
+    context.load_cert_chain(os.environ["CERTIFICATE"])
 connection = http.client.HTTPSConnection(ADDRESS, 443, timeout=60)
 connection.sock = context.wrap_socket(socket.create_connection((ADDRESS, 443), 60), server_hostname=NAME)
 headers = {"Host": NAME, **({"Authorization": f"Bearer {key}"} if key else {})}

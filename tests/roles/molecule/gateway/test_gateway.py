@@ -30,10 +30,14 @@ def address(host: Any) -> Iterator[None]:
     host.check_output(f"ip address delete {ADDRESS}/32 dev lo")
 
 
-def ask(host: Any, method: str, path: str, key: str = "", body: Any = None, *headers: str) -> tuple[int, Any]:
+def ask(
+    host: Any, method: str, path: str, key: str = "", body: Any = None, *headers: str, certificate: str = ""
+) -> tuple[int, Any]:
     """Ask over TLS; returns status and answer."""
     words = [method, path, key, json.dumps(body) if body else "", *headers]
-    said = host.run(f"python3 -I -c '{CLIENT}' {' '.join(f'{chr(39)}{word}{chr(39)}' for word in words)}")
+    said = host.run(
+        f"CERTIFICATE={certificate} python3 -I -c '{CLIENT}' {' '.join(f'{chr(39)}{word}{chr(39)}' for word in words)}"
+    )
     if said.rc:
         return 0, said.stderr
     first, _, answer = said.stdout.partition("\n")
@@ -103,6 +107,19 @@ def test_a_revoked_key_is_refused(host: Any) -> None:
     host.check_output(f"{AIRGAP} user revoke mallory")
     time.sleep(2)
     assert ask(host, "GET", "/v1/models", key)[0] == 401
+
+
+def test_a_clients_certificate_is_an_identity(host: Any) -> None:
+    shown = "/root/site/client.pem"
+    if host.run(f"{AIRGAP} user show machine").rc:
+        host.check_output(f"{AIRGAP} user add machine --no-key --certificate {shown}")
+        time.sleep(2)
+    assert ask(host, "POST", "/v1/chat/completions", "", CHAT, certificate=shown)[0] == 200
+    assert records(host, "--user machine --kind admitted")[-1]["key_id"].startswith("cert-")
+    assert ask(host, "GET", "/v1/models", user(host, "alice"), certificate=shown)[0] == 401
+    assert ask(host, "GET", "/v1/models", user(host, "alice"), certificate="/root/site/stranger.pem")[0] == 400
+    forged = "X-Airgap-Client-Certificate: -----BEGIN%20CERTIFICATE-----"
+    assert ask(host, "GET", "/v1/models", user(host, "alice"), None, forged)[0] == 200
 
 
 @pytest.mark.parametrize(("method", "path", "key", "status"), [

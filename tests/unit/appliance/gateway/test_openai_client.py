@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import time
+from urllib.parse import quote
 
 import openai
 import pytest
@@ -200,10 +202,11 @@ def test_a_prompt_is_counted_by_the_engine_only_when_its_bytes_do_not_tell(rig: 
 
 def test_a_client_certificate_is_an_identity_and_must_be_the_keys(rig: Rig) -> None:
     shown = hashlib.sha256(b"certificate").hexdigest()
+    escaped = {name: quote(ssl.DER_cert_to_PEM_cert(name.encode())) for name in ("certificate", "another")}
     key = rig.add("erin", certificate=shown)
     wait_until_known(rig, rig.openai(key))
     with rig.http() as client:
-        by = {"X-Airgap-Client-Certificate": shown}
+        by = {"X-Airgap-Client-Certificate": escaped["certificate"]}
         answer = client.post("/v1/chat/completions", json=ask("x"), headers=by)
         assert answer.status_code == 200
         assert rig.of_request(answer.headers["x-request-id"])[0]["key_id"] == f"cert-{shown[:16]}"
@@ -211,7 +214,8 @@ def test_a_client_certificate_is_an_identity_and_must_be_the_keys(rig: Rig) -> N
         assert client.get("/v1/models", headers=both).status_code == 200
         for wrong in (rig.alice, "nobody"):
             assert client.get("/v1/models", headers={**by, "Authorization": f"Bearer {wrong}"}).status_code == 401
-        assert client.get("/v1/models", headers={"X-Airgap-Client-Certificate": "f" * 64}).status_code == 401
+        for other in (escaped["another"], shown, "-----BEGIN", escaped["certificate"][:-9]):
+            assert client.get("/v1/models", headers={"X-Airgap-Client-Certificate": other}).status_code == 401
 
 
 def test_streams_are_not_held_back(rig: Rig) -> None:
