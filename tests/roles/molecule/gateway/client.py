@@ -13,11 +13,12 @@ if os.environ.get("CERTIFICATE"):
     context.load_cert_chain(os.environ["CERTIFICATE"])
 connection = http.client.HTTPSConnection(ADDRESS, 443, timeout=60)
 connection.sock = context.wrap_socket(socket.create_connection((ADDRESS, 443), 60), server_hostname=NAME)
+version = connection.sock.version()
 headers = {"Host": NAME, **({"Authorization": f"Bearer {key}"} if key else {})}
 if body:
     headers["Content-Type"] = "application/json"
 headers.update(dict(header.split(": ") for header in more))
 connection.request(method, path, body or None, headers)
 answer = connection.getresponse()
-print(answer.status, connection.sock.version())
+print(answer.status, version)
 print(answer.read().decode())
