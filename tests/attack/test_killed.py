@@ -65,18 +65,18 @@ def test_build_goes_on(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     _, span_s = run([AIRGAP, "build", lock, whole / "bundle", "--cache", whole / "cache"])
     expected = (whole / "bundle/carrier/statement.json").read_bytes()
-    killed = 0
     for number, point_s in enumerate(points("build", 20, span_s)):
         place = tmp_path / str(number)
         command: list[str | Path] = [AIRGAP, "build", lock, place / "bundle", "--cache", place / "cache"]
-        killed += run(command, point_s)[0] != 0
+        while run(command, point_s)[0] == 0:  # the one that was timed had less of the machine
+            subprocess.run(["rm", "-r", place], check=True)
+            point_s /= 2
         if (place / "bundle").exists():  # whatever carries a bundle's name is whole
             require_whole(place / "bundle")
         run(command)
         assert (place / "bundle/carrier/statement.json").read_bytes() == expected, f"point {number}, {point_s:.3f} s"
         require_whole(place / "bundle")
         subprocess.run(["rm", "-r", place], check=True)
-    assert killed >= 15  # the last points may fall behind the end
 
 
 def require_whole(bundle: Path) -> None:
