@@ -14,7 +14,7 @@ from custody.report import show_json
 from custody.secret import ask_passphrase, passphrase_option
 
 if TYPE_CHECKING:
-    from appliance.gateway.policy import Decision
+    from appliance.gateway.policy import Decision, Policies
 
 
 def _default() -> Path:
@@ -67,10 +67,7 @@ def check(folder: Path, as_json: bool) -> None:
         show_json("airgap.policy-check/1", content_told)
         return
     click.echo(f"version: {policies.version}")
-    for name, effect in policies.engine.effects.items():
-        click.echo(f"policy:  {effect:6} {name}")
-    for rule in policies.guard.rules:
-        click.echo(f"guard:   {rule.action:6} {rule.name} ({rule.kind}) for {', '.join(sorted(rule.labels))}")
+    _list(policies)
     click.echo(f"cases:   {cases}, all as expected")
 
 
@@ -254,12 +251,17 @@ def show(as_json: bool, live: Path) -> None:
         show_json("airgap.policy/1", content)
         return
     click.echo(f"version: {policies.version}\npersons: {wanted or 'none'} to approve a change")
+    _list(policies)
+    for version in others:
+        click.echo(f"earlier: {version}")
+
+
+def _list(policies: Policies) -> None:
+    """Policies and rules, a line each."""
     for name, effect in policies.engine.effects.items():
         click.echo(f"policy:  {effect:6} {name}")
     for rule in policies.guard.rules:
         click.echo(f"guard:   {rule.action:6} {rule.name} ({rule.kind}) for {', '.join(sorted(rule.labels))}")
-    for version in others:
-        click.echo(f"earlier: {version}")
 
 
 def _policies_told(policies: Any) -> dict[str, Any]:
