@@ -19,6 +19,7 @@ from pathlib import Path
 
 from appliance.before import set_aside
 from custody._run import run
+from custody.atomic import write_whole
 from custody.errors import EnvironmentProblem, IntegrityFailure, OperatorMistake, ProgramFailed
 
 STATE = Path("/var/lib/airgap/apt")
@@ -26,7 +27,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 POLICY = Path("/usr/sbin/policy-rc.d")
 _POLICY_TEXT = "#!/bin/sh\n# airgap: nothing is started by being installed; gone when that has ended.\nexit 101\n"
 _INITRAMFS = Path("/etc/initramfs-tools/update-initramfs.conf")
-_INITRAMFS_TEXT = "# airgap: the boot image stays as it is while packages are installed.\nupdate_initramfs=no\n"
+INITRAMFS_TEXT = "# airgap: the boot image stays as it is while packages are installed.\nupdate_initramfs=no\n"
 _DPKG_LOCK = Path("/var/lib/dpkg/lock-frontend")
 _UNATTENDED = {
     "DEBIAN_FRONTEND": "noninteractive",
@@ -238,8 +239,7 @@ def standing_in(path: Path, text: str, mode: int) -> Iterator[None]:
     aside = path.with_name(f"{path.name}.airgap-before")
     if not aside.exists() and path.exists() and path.read_text() != text:
         path.rename(aside)  # a stand-in of ours, left by a run that was cut off, is not worth keeping
-    path.write_text(text)
-    path.chmod(mode)
+    write_whole(path, text.encode(), mode=mode)  # half of one would be taken for the host's own by the next run
     try:
         yield
     finally:
@@ -254,7 +254,7 @@ def _held(keep_boot_image: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(standing_in(POLICY, _POLICY_TEXT, 0o755))
         if keep_boot_image and _INITRAMFS.parent.is_dir():
-            stack.enter_context(standing_in(_INITRAMFS, _INITRAMFS_TEXT, 0o644))
+            stack.enter_context(standing_in(_INITRAMFS, INITRAMFS_TEXT, 0o644))
         yield
 
 
