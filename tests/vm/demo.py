@@ -14,6 +14,7 @@ def main() -> None:
     """Walk the path; the last screen goes to standard output."""
     begun_s = time.monotonic()
     walk = path.new_walk(path.ROOT / "build" / "demo", watched=False)  # the tests' walk is watched
+    walk.screen = sys.stderr
     path.make_bundle(walk, path.cache_folder())
     path.sign(walk)
     medium = path.burn(walk)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TextIO
 
 import paramiko
 import testinfra.host  # type: ignore[import-untyped]
@@ -104,9 +105,9 @@ class Guest:
         """Return a file of the guest."""
         return self.run(f"cat -- '{remote}'", timeout_s=timeout_s).stdout
 
-    def shell(self, command: str) -> Shell:
-        """Start a command on a terminal; use it as a context manager."""
-        return self.ssh.shell(command)
+    def shell(self, command: str, screen: TextIO | None = None) -> Shell:
+        """Start a command on a terminal, which `screen` shows meanwhile; use it as a context manager."""
+        return self.ssh.shell(command, screen)
 
     def testinfra_host(self) -> testinfra.host.Host:
         """Return a testinfra host for this machine that uses the same login."""

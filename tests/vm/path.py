@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tests.vm import execs
 from tests.vm.images import Image, appliance_status, derive, image
@@ -53,6 +53,7 @@ class Walk:
         said: terminal transcripts by stage.
         schemes: of the keys that each person has: both for profile `cnsa`.
         watched: keep arguments and environment of every process.
+        screen: shows what the operator's terminals do, meanwhile.
     """
 
     work: Path
@@ -66,6 +67,7 @@ class Walk:
     site: SiteFiles | None = None
     schemes: tuple[str, ...] = ("p384",)
     watched: bool = True
+    screen: TextIO | None = None
 
     @property
     def profile(self) -> str:
@@ -180,7 +182,7 @@ def burn(walk: Walk) -> Path:
             refused = machine.run(f"{airgap} {arguments}", check=False)
             walk.facts[f"burn refuses {name}"] = f"{refused.rc} {refused.stderr.decode()}"
         command = f"{airgap} {disk}"
-        with machine.shell(f"{command} --paper /root/paper") as shell:
+        with machine.shell(f"{command} --paper /root/paper", walk.screen) as shell:
             try:
                 shell.expect("Type the serial.*: ", 300)
                 shell.send(MEDIUM_SERIAL)
@@ -277,7 +279,8 @@ def install(walk: Walk, machine: Machine, medium: Path) -> None:
 
 def start(walk: Walk, machine: Machine, name: str) -> None:
     """Run `start` on a terminal, as the operator does."""
-    with machine.shell("sh /root/airgap/start /mnt --site /root/site/site.yml --minimum-version 1") as shell:
+    command = "sh /root/airgap/start /mnt --site /root/site/site.yml --minimum-version 1"
+    with machine.shell(command, walk.screen) as shell:
         try:
             shell.expect("Passphrase of the medium: ", 1200)
             shell.send(walk.secrets["medium passphrase"])
@@ -306,7 +309,7 @@ def reboot_and_unlock(walk: Walk, machine: Machine) -> None:
     walk.facts["status while locked"] = str(request(walk, machine, "/v1/models", key="")[0])
     walk.facts["failed units while locked"] = machine.run("systemctl list-units --failed --plain --no-legend").text
     walk.facts["mapper while locked"] = machine.run("ls /dev/mapper").text
-    with walk.stage("unlock"), machine.shell("airgap unlock") as shell:
+    with walk.stage("unlock"), machine.shell("airgap unlock", walk.screen) as shell:
         shell.expect("assphrase.*: ", 120)
         shell.send(walk.secrets[DATA_KEY])
         status = shell.wait(300)

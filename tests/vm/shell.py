@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from types import TracebackType
+from typing import TextIO
 
 import paramiko
 
@@ -14,9 +15,9 @@ _BLOCK = 1 << 16
 class Shell:
     """A command on a terminal, for what asks questions: wait for a text, answer with a line."""
 
-    def __init__(self, channel: paramiko.Channel) -> None:
-        """Take over a channel on which the command runs."""
-        self._channel = channel
+    def __init__(self, channel: paramiko.Channel, screen: TextIO | None = None) -> None:
+        """Take over a channel on which the command runs; `screen` shows meanwhile what the terminal does."""
+        self._channel, self._screen = channel, screen
         self._unread = ""
         self.transcript = ""
 
@@ -67,6 +68,9 @@ class Shell:
             block = self._channel.recv(_BLOCK)
         except TimeoutError:
             return False
+        if self._screen:
+            self._screen.write(block.decode(errors="replace"))
+            self._screen.flush()
         text = block.decode(errors="replace").replace("\r\n", "\n")
         self._unread += text
         self.transcript += text

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import paramiko
 
@@ -146,12 +147,12 @@ class Ssh:
             raise CommandFailed(command, result)
         return result
 
-    def shell(self, command: str) -> Shell:
-        """Start a command on a terminal of its own."""
+    def shell(self, command: str, screen: TextIO | None = None) -> Shell:
+        """Start a command on a terminal of its own; `screen` shows meanwhile what that does."""
         channel = self._channel()
         channel.get_pty("dumb", 200, 50)
         channel.exec_command(command)
-        return Shell(channel)
+        return Shell(channel, screen)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
