@@ -41,10 +41,10 @@ def make_page(
         sections.append(Section("Gaps in the whole log, to be explained", ("seq", "what"), gaps))
     return Page(
         name="audit log", title=title,
-        verdict="intact, complete" if not judged.gaps else f"intact, with {len(judged.gaps)} gaps",
+        verdict="intact, complete" if not judged.gaps else f"intact, with gaps: {len(judged.gaps)}",
         summary="The entries are those that the log's checkpoint was signed over."
         + ("" if not judged.gaps else " Not all that began has an end; the list is below."),
-        sections=tuple(sections),
+        sections=tuple(sections), is_doubtful=bool(judged.gaps),
         foot="Times are the host's clock. This page is a copy for reading: an entry's proof is made by"
         " `airgap audit prove SEQ FOLDER` and checked with openssl alone. Texts are not in the log.",
     )  # fmt: skip

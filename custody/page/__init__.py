@@ -31,6 +31,7 @@ class Page:
         verdict: one word.
         summary: the verdict in one or two sentences.
         foot: what the page proves and does not.
+        is_doubtful: something is left that people have to explain.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Page:
     summary: str
     sections: tuple[Section, ...]
     foot: str
+    is_doubtful: bool = False
 
 
 def size(size_bytes: int) -> str:

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 from custody.page import Page, Section
 
-_GREEN, _GREY = "#1a6b33", "#555555"
+_GREEN, _AMBER, _GREY = "#1a6b33", "#8a5200", "#555555"
 #: Of A4, between margins of 18 mm.
 _WIDTH_MM = 174.0
 #: What reportlab's frames keep free at each side, in points.
@@ -22,6 +22,7 @@ def render(page: Page) -> bytes:
     from reportlab.lib.units import mm
     from reportlab.platypus import KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
 
+    tone = _AMBER if page.is_doubtful else _GREEN
     styles = {
         "text": ParagraphStyle("text", fontName="Helvetica", fontSize=10, leading=13),
         "name": ParagraphStyle("name", fontName="Helvetica", fontSize=10, leading=13, textColor=_GREY),
@@ -30,7 +31,7 @@ def render(page: Page) -> bytes:
         "part": ParagraphStyle(
             "part", fontName="Helvetica-Bold", fontSize=12, leading=16, spaceBefore=11, spaceAfter=2
         ),
-        "verdict": ParagraphStyle("verdict", fontName="Helvetica-Bold", fontSize=14, leading=20, textColor=_GREEN),
+        "verdict": ParagraphStyle("verdict", fontName="Helvetica-Bold", fontSize=14, leading=20, textColor=tone),
         "foot": ParagraphStyle("foot", fontName="Helvetica", fontSize=8.5, leading=12, textColor=_GREY),
     }
 
@@ -58,7 +59,7 @@ def render(page: Page) -> bytes:
     box = Table(
         [[[cell(page.verdict, "verdict"), cell(page.summary, "text")]]],
         colWidths=[_WIDTH_MM * mm],
-        style=[("BOX", (0, 0), (-1, -1), 1.2, _GREEN), ("LINEBEFORE", (0, 0), (0, -1), 8, _GREEN, "butt"),
+        style=[("BOX", (0, 0), (-1, -1), 1.2, tone), ("LINEBEFORE", (0, 0), (0, -1), 8, tone, "butt"),
                ("LEFTPADDING", (0, 0), (-1, -1), 16), ("BOTTOMPADDING", (0, 0), (-1, -1), 9)],
     )  # fmt: skip
     story: list[Any] = [cell(page.title, "title"), Spacer(1, 8), box]
