@@ -15,6 +15,7 @@ from custody.secret import ask_passphrase, passphrase_option
 
 if TYPE_CHECKING:
     from appliance.gateway.policy import Decision, Policies
+    from appliance.gateway.simulate import Row
 
 
 def _default() -> Path:
@@ -153,12 +154,12 @@ def simulate(
         content = {"before": before.version, "after": after.version, "asked": dataclasses.asdict(asked), "rows": told}
         show_json("airgap.policy-simulate/1", content)
         return
-    table = [COLUMNS, *([getattr(row, name) for name in COLUMNS] for row in shown)]
-    widths = [max(len(line[place]) for line in table) for place in range(len(COLUMNS))]
-    for line, answer in zip(table, ["before -> after", *map(_step, shown)], strict=True):
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + f"  {answer}")
+    alike = {name for name in COLUMNS if len({getattr(row, name) for row in rows}) == 1}
+    _show_steps([(_answers(row), _why(row), _asked(row, set(COLUMNS) - alike)) for row in shown])
     changed = sum(row.is_change for row in rows)
-    click.echo(f"{changed} rows change; {before.version[:16]} -> {after.version[:16]}", err=True)
+    click.echo(f"rows that change: {changed}; {before.version[:16]} -> {after.version[:16]}", err=True)
+    if always := _asked(rows[0], alike):
+        click.echo(f"asked in all of them: {always}", err=True)
 
 
 @command.command()
@@ -274,7 +275,33 @@ def _decision_told(decision: Decision) -> dict[str, Any]:
     return {"decision": "allow" if decision.allowed else "deny", "policies": policies, "reason": decision.reason}
 
 
-def _step(row: Any) -> str:
+def _show_steps(rows: list[tuple[str, str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column("before -> after", no_wrap=True)
+    table.add_column("why", overflow="fold", max_width=24)
+    table.add_column("for every", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=80, highlight=False, markup=False).print(table)
+
+
+def _answers(row: Row) -> str:
     old, new = ("allow" if each.allowed else "deny" for each in (row.before, row.after))
-    why = row.after.policy_id or row.after.reason
-    return f"{old} -> {new} ({why})" if old != new else f"{new} ({why})"
+    return f"{old} -> {new}" if old != new else new
+
+
+def _why(row: Row) -> str:
+    return row.after.policy_id or row.after.reason
+
+
+def _asked(row: Row, names: set[str]) -> str:
+    """What a row asks, of these dimensions, where it is not about all of one."""
+    from appliance.gateway.simulate import COLUMNS
+
+    told = {name: getattr(row, name) for name in COLUMNS if name in names}
+    return "; ".join(f"{name} {value}" for name, value in told.items() if value != "any")

@@ -119,9 +119,10 @@ def test_simulate_shows_only_differences(capfd: pytest.CaptureFixture[str]) -> N
     words = ["policy", "simulate", str(CLINICAL), "--against", str(DEFAULT), "--role", "user", "--bits", "16"]
     words += ["--client-ip", "10.20.1.1", "--purpose", "treatment"]
     text = printed(words, capfd).splitlines()
-    assert text[0].split()[:3] == ["user", "role", "group"]
-    assert len(text) == 2
-    assert "deny -> allow (clinicians-ask-clinical)" in text[1]
+    assert text[0].split() == ["before", "->", "after", "why", "for", "every"]
+    row = "deny -> allow clinicians-ask-clinical group clinicians; label clinical; hours 6-21"
+    assert " ".join(" ".join(text[1:]).split()) == row
+    assert max(map(len, text)) <= 80
     told = json.loads(printed([*words, "--all", "--json"], capfd))
     assert told["schema"] == "airgap.policy-simulate/1"
     assert {row["after"]["decision"] for row in told["rows"]} == {"allow", "deny"}
