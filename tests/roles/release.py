@@ -109,7 +109,7 @@ def furnish(container: Container, walk: path.Walk) -> None:
     container.put(site.certificate, "/root/site/server.pem")
     container.put(site.ca, "/root/site/ca.pem")
     for name in ("client", "stranger"):
-        ca, certificate = client_files()
+        ca, certificate = client_files(name)
         container.put(ca, f"/root/site/{name}-ca.pem")
         container.put(certificate, f"/root/site/{name}.pem", 0o600)
     (container.folder / "site.yml").write_bytes(site.site_yml)

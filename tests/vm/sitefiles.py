@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,10 +53,11 @@ def make_site(walk: Walk, host: Host) -> SiteFiles:
     return SiteFiles(ca.public_bytes(pem), certificate.public_bytes(pem), text.encode(), auditor)
 
 
-def client_files() -> tuple[bytes, bytes]:
-    """A CA for clients, and a client's certificate of it with its key; PEM."""
+@functools.cache
+def client_files(name: str) -> tuple[bytes, bytes]:
+    """A CA for clients, and a client's certificate of it with its key; PEM. A name has one of each in a process."""
     ca_key, ca = _certificate("client CA", None, None)
-    key, certificate = _certificate("machine.site.example", ca_key, ca)
+    key, certificate = _certificate(f"{name}.site.example", ca_key, ca)
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return ca.public_bytes(Encoding.PEM), certificate.public_bytes(Encoding.PEM) + secret
 
