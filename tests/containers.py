@@ -65,12 +65,13 @@ def bare() -> Tree:
 
 
 def layer(name: str, key: str, below: Tree, make: Callable[[Container], None], binds: Mapping[str, Path]) -> Tree:
-    """A tree and what `make` did in a container on it; made once for a key, older ones of that name are dropped."""
+    """A tree and what `make` did in a container on it; made once for a key; older ones of that name go, all but one."""
     digest = hashlib.sha256("\0".join([key, *map(str, below)]).encode()).hexdigest()[:16]
     folder = LAYERS / f"{name}-{digest}"
     with making(LAYERS, name):
         if not folder.exists():
-            for old in LAYERS.glob(f"{name}-*"):
+            *older, _ = sorted(LAYERS.glob(f"{name}-*"), key=lambda old: old.stat().st_ctime) or [folder]
+            for old in older:  # the last may be in use by a run beside this one
                 shutil.rmtree(old)
             with Container(f"{name}-layer", below, binds) as container:
                 make(container)
