@@ -20,6 +20,7 @@ _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 _DATA, _DONE = b"data: ", b"[DONE]"
 #: Seconds that an engine has after `[DONE]` to end its answer; its connection is used again then.
 _LINGER_S = 0.1
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 #: Of an engine's own words about what is wrong with a request.
 _WORDS = 500
 
@@ -52,7 +53,7 @@ class Answer:
         self._count(content.get("usage"))
         self._take(content.get("choices") or [])
         content = self._cleaned(content)
-        body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        body = _JSON.encode(content).encode()
         if "data" in content:
             self.digest.update(body)
         self._on_text()
@@ -124,7 +125,7 @@ class Answer:
         elif content.keys() <= _FIELDS and content.get("model") == self._model:
             return event + b"\n\n"
         content = self._cleaned(content)
-        return _DATA + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+        return _DATA + _JSON.encode(content).encode() + b"\n\n"
 
     def _take(self, choices: Any) -> bool:
         """Hash the text of choices; says whether there is some."""

@@ -30,6 +30,7 @@ from appliance.gateway.upstream import Broken, Connection, Engine
 _NAME, _REASON = 256, 4096
 #: Refusals of one user for asking too much are recorded once in so many seconds, with the number of those between.
 _FOLD_S = 1.0
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class Service:
         try:
             await self._require_short(engine, identity, model, prompt)
             is_stream, with_usage = _make_ready(content, model, self._salt(identity))
-            connection = await engine.ask(route.path, json.dumps(content, ensure_ascii=False).encode())
+            connection = await engine.ask(route.path, _JSON.encode(content).encode())
             try:
                 call.moved()
                 if is_stream:
