@@ -21,8 +21,9 @@ from custody.ledger.moment import Moment, now
 from custody.ledger.segment import SEGMENT_ENTRIES
 from custody.report import Reporter
 
-#: Ends that are remembered, for a gateway that says one again.
-_REMEMBERED = 2 * SEGMENT_ENTRIES
+#: Ends that are remembered, for a gateway that says one again: more than answers that may have been lost with a
+#: connection, which are those that a socket's buffer holds (212,992 bytes by default, 18 and more an answer).
+_REMEMBERED = 1 << 14
 
 
 class Book:
@@ -114,9 +115,7 @@ class Book:
         """A record is durable."""
         if isinstance(record, fields.Completed):
             self._open.discard(record.seq)
-            self._ended[record.seq] = _end(vars(record))
-            if len(self._ended) > _REMEMBERED:
-                del self._ended[next(iter(self._ended))]
+            _remember(self._ended, record.seq, _end(vars(record)))
         elif record.decision == "allow":
             self._open.add(seq)
 
@@ -155,7 +154,7 @@ def _end(content: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _remembered(log: Log) -> tuple[set[int], dict[int, tuple[Any, ...]]]:
-    """Allowed requests of the last two segments that have not ended, and the ends of others; older ones are over."""
+    """Allowed requests of the last two segments that have not ended, and how others did; older ones are over."""
     start = max(0, log.size // SEGMENT_ENTRIES - 1) * SEGMENT_ENTRIES
     unfinished: set[int] = set()
     ended: dict[int, tuple[Any, ...]] = {}
@@ -165,5 +164,11 @@ def _remembered(log: Log) -> tuple[set[int], dict[int, tuple[Any, ...]]]:
             unfinished.add(seq)
         elif content["kind"] == "completed":
             unfinished.discard(content["of"])
-            ended[content["of"]] = _end(content)
+            _remember(ended, content["of"], _end(content))
     return unfinished, ended
+
+
+def _remember(ended: dict[int, tuple[Any, ...]], seq: int, end: tuple[Any, ...]) -> None:
+    ended[seq] = end
+    if len(ended) > _REMEMBERED:
+        del ended[next(iter(ended))]
