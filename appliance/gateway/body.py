@@ -157,7 +157,7 @@ class Embedding(_Part):
 
 
 #: Fields whose text reaches the model.
-_SPOKEN = ("messages", "tools", "tool_choice", "response_format", "prompt", "suffix", "input")
+_SPOKEN = ("instructions", "messages", "tools", "tool_choice", "response_format", "prompt", "suffix", "input")
 #: Values of a message that are words of the protocol or numbers of calls; each is checked against a list, or opaque.
 _WORDS = frozenset({"role", "type"})
 
