@@ -32,6 +32,19 @@ _CLOSE_S = 1.0
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 
 
+class Client(Wire):
+    """Who takes no answers is not read, so that what waits for him is bounded."""
+
+    def pause_writing(self) -> None:
+        """He takes nothing."""
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """He does again."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+
 class Server:
     """Serves a book."""
 
@@ -46,7 +59,7 @@ class Server:
     async def serve(self, stop: asyncio.Event) -> None:
         """Answer until told to stop; who may connect is decided by the folder's mode and by `uids`."""
         self._path.unlink(missing_ok=True)
-        make = lambda: Wire(self._take, self._open, self._wires.discard)  # noqa: E731
+        make = lambda: Client(self._take, self._open, self._wires.discard)  # noqa: E731
         server = await asyncio.get_running_loop().create_unix_server(make, str(self._path))
         self._path.chmod(0o666)  # the kernel's word on the peer decides
         await stop.wait()

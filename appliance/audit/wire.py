@@ -13,7 +13,7 @@ _LENGTH = struct.Struct(">I")
 
 
 class Wire(asyncio.Protocol):
-    """One connection. Who takes no answers is not read, so that what waits is bounded on both sides.
+    """One connection.
 
     Args:
         on_message: called with each message; what it raises ends the connection.
@@ -52,15 +52,6 @@ class Wire(asyncio.Protocol):
             self._on_message(self, data[at + _LENGTH.size : end])
             at = end
         self._rest = data[at:]
-
-    def pause_writing(self) -> None:
-        """The other end takes nothing."""
-        self.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """It does again."""
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
 
     def send(self, messages: Iterable[bytes]) -> None:
         """Send; several at once, since each write wakes the other process."""

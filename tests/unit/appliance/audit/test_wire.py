@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 
+from appliance.audit.server import Client
 from appliance.audit.wire import MESSAGE_MAX_BYTES, Wire
 
 
@@ -16,7 +17,7 @@ async def _echo() -> tuple[Wire, socket.socket]:
     gone: list[Wire] = []
     loop = asyncio.get_running_loop()
     _transport, wire = await loop.create_connection(
-        lambda: Wire(lambda wire, data: wire.send([data]), lambda _wire: None, gone.append), sock=here
+        lambda: Client(lambda wire, data: wire.send([data]), lambda _wire: None, gone.append), sock=here
     )
     return wire, there
 
