@@ -125,7 +125,7 @@ class Responses(_Part):
     model: Annotated[str, Field(min_length=1, max_length=256)]
     input: (
         _Text
-        | Annotated[list[MessageItem | CallItem | OutputItem | ReasoningItem], Field(min_length=1, max_length=4096)]
+        | Annotated[list[MessageItem | CallItem | OutputItem | ReasoningItem], Field(min_length=1, max_length=2048)]
     )
     instructions: _Text | None = None
     stream: bool | None = None
