@@ -62,7 +62,7 @@ class MessageItem(_Part):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: _Text | Annotated[list[TextItem | RefusalItem], Field(max_length=4096)]
+    content: _Text | list[TextItem | RefusalItem]
 
 
 class CallItem(_Part):
@@ -79,7 +79,7 @@ class OutputItem(_Part):
 
     type: Literal["function_call_output"]
     call_id: _Text
-    output: _Text | Annotated[list[TextItem], Field(max_length=4096)]
+    output: _Text | list[TextItem]
 
 
 class Thought(_Part):
