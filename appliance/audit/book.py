@@ -8,39 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from appliance.audit import fields
 from appliance.audit.epoch import Epoch, Epochs
 from appliance.audit.reserve import Reserve
 from custody.errors import AirgapError, LedgerUnwritable, OperatorMistake
-from custody.ledger.group import IDLE_S, GroupWriter
 from custody.ledger.log import Log
-from custody.ledger.moment import now
+from custody.ledger.moment import Moment, now
 from custody.ledger.segment import SEGMENT_ENTRIES
 from custody.report import Reporter
 
-#: Ends that are remembered, for a gateway that says one again.
-_REMEMBERED = 2 * SEGMENT_ENTRIES
+#: Ends that are remembered, for a gateway that says one again: more than answers that may have been lost with a
+#: connection, which are those that a socket's buffer holds (212,992 bytes by default, 18 and more an answer).
+_REMEMBERED = 1 << 14
 
 
 class Book:
-    """An open audit log; safe to use from several threads."""
+    """An open audit log; of one thread."""
 
-    def __init__(
-        self, log: Log, epochs: Epochs, reserve: Reserve, reporter: Reporter, *, sign_s: float = IDLE_S
-    ) -> None:
-        """Begin to write; tells what a crash left.
-
-        Args:
-            sign_s: seconds after which what is there is signed.
-        """
+    def __init__(self, log: Log, epochs: Epochs, reserve: Reserve, reporter: Reporter) -> None:
+        """Begin to write; tells what a crash left."""
         self._log, self._epochs, self._reserve, self._reporter = log, epochs, reserve, reporter
         self._epoch = epochs.current()
-        self._lock = threading.Lock()
         self._has_told_torn = False
         self._open, self._ended = _remembered(log)
         try:
@@ -49,63 +41,52 @@ class Book:
             reserve.give_back()  # a full disk: nothing will be admitted, and what was may end
             self._begin()
         reserve.hold()
-        self._writer = GroupWriter(log, idle_s=sign_s, on_sign=self._rotate)
 
-    def admitted(self, record: fields.Admitted) -> Future[int]:
-        """Write that a request was decided on.
-
-        Returns:
-            Its number, once it is durable; or LedgerUnwritable.
-
-        Raises:
-            LedgerUnwritable: there is no room for its end.
-        """
-        if not self._reserve.hold():
-            raise LedgerUnwritable("audit log: the disk is full", "df -h; make room on the data volume")
-        done = self._writer.submit(
-            lambda seq: fields.admitted_entry(seq, now(), record, self._epoch.number, self._epoch.key)
-        )
-        if record.decision == "allow":
-            done.add_done_callback(self._opened)
-        return done
-
-    def completed(self, record: fields.Completed) -> Future[int]:
-        """Write how an admitted request ended.
+    def write(self, records: Sequence[fields.Admitted | fields.Completed]) -> list[int | AirgapError]:
+        """Write records as one group: one write and one sync; they are durable when this returns.
 
         Returns:
-            A number, once it is durable; or LedgerUnwritable, and it may be tried again.
-
-        Raises:
+            Of each record its number, or why it was not written. LedgerUnwritable: it may be tried again.
             OperatorMistake: no such request is open.
         """
-        with self._lock:
-            if self._ended.get(record.seq) == _end(record.model_dump()):
-                done = Future[int]()
-                done.set_result(record.seq)
-                return done
-            if record.seq not in self._open:
-                raise OperatorMistake(f"seq {record.seq}: no admitted request that has not ended", "")
-            self._open.discard(record.seq)
-        done = self._writer.submit(
-            lambda seq: fields.completed_entry(seq, now(), record, self._epoch.number, self._epoch.key)
-        )
+        answers: list[int | AirgapError] = []
+        made: list[tuple[int, fields.Admitted | fields.Completed]] = []  # of each entry: whose answer, what
+        entries: list[bytes] = []
+        ending: set[int] = set()
+        first, moment = self._log.size, now()
+        for record in records:
+            seq = first + len(entries)
+            try:
+                entry = self._entry(seq, moment, record, ending)
+            except AirgapError as error:
+                answers.append(error)
+                continue
+            if entry is not None:
+                made.append((len(answers), record))
+                entries.append(entry)
+            answers.append(seq)
+        failed: AirgapError | None = None
+        try:
+            self._log.append(entries)
+        except LedgerUnwritable as error:
+            failed = error
+            if ending:
+                self._reserve.give_back()
+        for seq, (place, record) in enumerate(made, first):
+            if failed is not None and seq >= self._log.size:
+                answers[place] = failed
+            else:
+                self._note(seq, record)
+        return answers
 
-        def note(ended: Future[int]) -> None:
-            with self._lock:
-                if ended.exception() is not None:
-                    self._open.add(record.seq)
-                    self._reserve.give_back()
-                    return
-                self._ended[record.seq] = _end(record.model_dump())
-                if len(self._ended) > _REMEMBERED:
-                    del self._ended[next(iter(self._ended))]
-
-        done.add_done_callback(note)
-        return done
+    def sign(self) -> None:
+        """Sign what is there; change the key when its time is over."""
+        self._rotate()
+        with suppress(LedgerUnwritable):  # the next write says so to somebody
+            self._log.checkpoint()
 
     def close(self) -> None:
-        """Write what waits and that the process stops; sign."""
-        self._writer.close()
+        """Write that the process stops; sign."""
         self._reserve.give_back()
         try:
             self._tell("stopped", {"open": len(self._open)})
@@ -113,10 +94,30 @@ class Book:
         except AirgapError as error:
             self._reporter.note(f"the end is not recorded: {error.message}")
 
-    def _opened(self, done: Future[int]) -> None:
-        if done.exception() is None:
-            with self._lock:
-                self._open.add(done.result())
+    def _entry(
+        self, seq: int, moment: Moment, record: fields.Admitted | fields.Completed, ending: set[int]
+    ) -> bytes | None:
+        """A record's entry; None for an end that was said before."""
+        if isinstance(record, fields.Admitted):
+            if not self._reserve.hold():
+                raise LedgerUnwritable("audit log: the disk is full", "df -h; make room on the data volume")
+            return fields.admitted_entry(seq, moment, record, self._epoch.number, self._epoch.key)
+        if self._ended.get(record.seq) == _end(vars(record)):
+            return None
+        if record.seq in ending:
+            raise LedgerUnwritable(f"seq {record.seq}: its end is being written", "say it again")
+        if record.seq not in self._open:
+            raise OperatorMistake(f"seq {record.seq}: no admitted request that has not ended", "")
+        ending.add(record.seq)
+        return fields.completed_entry(seq, moment, record, self._epoch.number, self._epoch.key)
+
+    def _note(self, seq: int, record: fields.Admitted | fields.Completed) -> None:
+        """A record is durable."""
+        if isinstance(record, fields.Completed):
+            self._open.discard(record.seq)
+            _remember(self._ended, record.seq, _end(vars(record)))
+        elif record.decision == "allow":
+            self._open.add(seq)
 
     def _begin(self) -> None:
         torn = self._log.torn
@@ -129,7 +130,6 @@ class Book:
         self._log.checkpoint()
 
     def _rotate(self) -> None:
-        """In the writing thread, after each signature."""
         if not self._epochs.is_due(self._epoch):
             return
         try:
@@ -154,7 +154,7 @@ def _end(content: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _remembered(log: Log) -> tuple[set[int], dict[int, tuple[Any, ...]]]:
-    """Allowed requests of the last two segments that have not ended, and the ends of others; older ones are over."""
+    """Allowed requests of the last two segments that have not ended, and how others did; older ones are over."""
     start = max(0, log.size // SEGMENT_ENTRIES - 1) * SEGMENT_ENTRIES
     unfinished: set[int] = set()
     ended: dict[int, tuple[Any, ...]] = {}
@@ -164,5 +164,11 @@ def _remembered(log: Log) -> tuple[set[int], dict[int, tuple[Any, ...]]]:
             unfinished.add(seq)
         elif content["kind"] == "completed":
             unfinished.discard(content["of"])
-            ended[content["of"]] = _end(content)
+            _remember(ended, content["of"], _end(content))
     return unfinished, ended
+
+
+def _remember(ended: dict[int, tuple[Any, ...]], seq: int, end: tuple[Any, ...]) -> None:
+    ended[seq] = end
+    if len(ended) > _REMEMBERED:
+        del ended[next(iter(ended))]

@@ -9,7 +9,6 @@ HMAC from a text:
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ _Name = Annotated[str, Field(max_length=256)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: Canonical JSON has no larger numbers.
 _Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class _Strict(BaseModel):
@@ -78,7 +78,7 @@ class Request(_Strict):
 
 def blind(key: bytes, kind: Literal["prompt", "output"], sha256: str) -> str:
     """HMAC-SHA256 of a text's digest, lower-case hex."""
-    return hmac.new(key, f"{kind}:{sha256}".encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(key, f"{kind}:{sha256}".encode(), "sha256").hex()
 
 
 def entry(kind: str, seq: int, moment: Moment, content: Mapping[str, Any]) -> bytes:
@@ -87,19 +87,19 @@ def entry(kind: str, seq: int, moment: Moment, content: Mapping[str, Any]) -> by
         "schema": SCHEMA, "kind": kind, "seq": seq, "time": moment.time, "boot_id": moment.boot_id,
         "monotonic_ms": moment.monotonic_ms, **content,
     }  # fmt: skip
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _CANONICAL.encode(fields).encode()
 
 
 def admitted_entry(seq: int, moment: Moment, record: Admitted, epoch: int, key: bytes) -> bytes:
     """The entry before the engine sees the prompt."""
-    content = record.model_dump()
+    content = dict(vars(record))
     content["prompt_hmac"] = blind(key, "prompt", content.pop("prompt_sha256"))
     return entry("admitted", seq, moment, {**content, "epoch": epoch})
 
 
 def completed_entry(seq: int, moment: Moment, record: Completed, epoch: int, key: bytes) -> bytes:
     """The entry after; `of` is the admitted one's number."""
-    content = record.model_dump()
+    content = dict(vars(record))
     content["output_hmac"] = blind(key, "output", content.pop("output_sha256"))
     content["of"] = content.pop("seq")
     return entry("completed", seq, moment, {**content, "epoch": epoch})

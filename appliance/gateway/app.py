@@ -85,6 +85,8 @@ class App:
         for call in list(self.open):
             if call.identity is not None and not self._directory.is_current(call.identity, now):
                 call.end(refusal.unauthenticated())
+            elif not call.is_whole and now_s - call.started_s > times.body_s:
+                call.end(refusal.invalid("the body did not come in time", code="body_timeout", status=408))
             elif now_s - call.started_s > times.request_s:
                 call.end(Refused(504, "server_error", "timeout", "the request took too long"))
             elif call.moved_s is not None and now_s - call.moved_s > times.stall_s:
@@ -128,6 +130,7 @@ class App:
             await self._list(call, identity)
             return
         data = await self._body(headers, receive)
+        call.is_whole = True
         watch = asyncio.create_task(_watch(call, receive))
         try:
             await self._service.serve(call, identity, route, data)
@@ -157,25 +160,20 @@ class App:
         if kind != b"application/json" or headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise refusal.invalid("expected Content-Type: application/json, not compressed", status=415)
         limit = self._service.settings.bounds.body_bytes
-        too_large = refusal.invalid(f"the body has more than {limit} bytes", code="body_too_large", status=413)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > 12 or int(length) > limit:
-            raise too_large
+            raise _too_large(limit)
         parts, size_bytes = [], 0
-        try:
-            async with asyncio.timeout(self._service.settings.timeouts.body_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _gone()
-                    parts.append(message.get("body", b""))
-                    size_bytes += len(parts[-1])
-                    if size_bytes > limit:
-                        raise too_large
-                    if not message.get("more_body", False):
-                        return b"".join(parts)
-        except TimeoutError:
-            raise refusal.invalid("the body did not come in time", code="body_timeout", status=408) from None
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _gone()
+            parts.append(message.get("body", b""))
+            size_bytes += len(parts[-1])
+            if size_bytes > limit:
+                raise _too_large(limit)
+            if not message.get("more_body", False):
+                return b"".join(parts)
 
     def _finish(self, call: Call, refused: Refused | None) -> None:
         """Whatever happened: it is counted, and what was admitted ends."""
@@ -207,6 +205,10 @@ async def _watch(call: Call, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     call.end(_gone())
+
+
+def _too_large(limit_bytes: int) -> Refused:
+    return refusal.invalid(f"the body has more than {limit_bytes} bytes", code="body_too_large", status=413)
 
 
 def _gone() -> Refused:

@@ -157,7 +157,7 @@ class Embedding(_Part):
 
 
 #: Fields whose text reaches the model.
-_SPOKEN = ("messages", "tools", "tool_choice", "response_format", "prompt", "suffix", "input")
+_SPOKEN = ("instructions", "messages", "tools", "tool_choice", "response_format", "prompt", "suffix", "input")
 #: Values of a message that are words of the protocol or numbers of calls; each is checked against a list, or opaque.
 _WORDS = frozenset({"role", "type"})
 
@@ -172,9 +172,7 @@ def parse(data: bytes, depth: int) -> dict[str, Any]:
         Refused: not UTF-8, not JSON, a key twice, NaN or Infinity, a number too long, too deep, half a surrogate pair.
     """
     try:
-        found = json.loads(
-            data.decode(), object_pairs_hook=_distinct, parse_constant=_constant, parse_int=_int, parse_float=_float
-        )
+        found = _STRICT.decode(data.decode())
         if data.count(b"[") + data.count(b"{") > depth:
             _require_shallow(found, depth)
         if b"\\u" in data:
@@ -269,6 +267,9 @@ def _float(text: str) -> float:
         raise ValueError("a number is too long or too large")
     # 4.0 is a whole number to JSON Schema, though not to Python.
     return int(found) if found.is_integer() and abs(found) < 1 << 53 else found
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_constant, parse_int=_int, parse_float=_float)
 
 
 def _require_shallow(node: Any, depth: int) -> None:

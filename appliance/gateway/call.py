@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote
@@ -37,6 +38,7 @@ class Call:
         started_s: monotonic.
         seq: the number of its `admitted`; None: there is none yet.
         ended: why it was ended from outside.
+        is_whole: its body has come.
         moved_s: monotonic; when the engine or the client last took part. None: neither has to, now.
     """
 
@@ -51,6 +53,7 @@ class Call:
     share: Share | None = None
     answer: Answer | None = None
     seq: int | None = None
+    is_whole: bool = False
     moved_s: float | None = None
     ended: Refused | None = None
     has_finished: bool = False
@@ -122,9 +125,14 @@ def address(headers: Mapping[bytes, bytes]) -> str:
         Refused: nginx did not say.
     """
     try:
-        return str(ip_address(headers[b"x-airgap-client-address"].decode()))
+        return _address(headers[b"x-airgap-client-address"])
     except (KeyError, ValueError):
         raise refusal.unavailable("no_address", "the client's address is not known") from None
+
+
+@lru_cache(maxsize=4096)
+def _address(value: bytes) -> str:
+    return str(ip_address(value.decode()))
 
 
 def purpose(headers: Mapping[bytes, bytes]) -> str:

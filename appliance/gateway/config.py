@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,7 +46,7 @@ class ModelSettings(_Strict):
     embeddings: bool = False
     is_prompt_cached: bool = False
 
-    @property
+    @cached_property
     def model(self) -> Model:
         """As policies see it."""
         return Model(self.name, self.digest, self.label, self.quantization_bits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -39,6 +40,9 @@ class Metrics:
             registry=self._registry,
         )  # fmt: skip
         self._ready = Gauge("airgap_gateway_ready", "1 while requests are served.", registry=self._registry)
+        # Looking a label up costs more than counting; there are as many as models times roles times codes.
+        self._requests_of, self._tokens_of = cache(self._requests.labels), cache(self._tokens.labels)
+        self._first_of, self._duration_of = cache(self._first.labels), cache(self._duration.labels)
 
     def watch(
         self,
@@ -56,18 +60,18 @@ class Metrics:
 
     def request(self, model: str, role: str, decision: str, duration_s: float) -> None:
         """A request ended; `model` is one that exists, or empty."""
-        self._requests.labels(model, role, decision).inc()
+        self._requests_of(model, role, decision).inc()
         if decision == "ok":
-            self._duration.labels(model).observe(duration_s)
+            self._duration_of(model).observe(duration_s)
 
     def first(self, model: str, seconds: float) -> None:
         """A client was given the first text."""
-        self._first.labels(model).observe(seconds)
+        self._first_of(model).observe(seconds)
 
     def tokens(self, model: str, role: str, tokens_in: int, tokens_out: int) -> None:
         """What a request used."""
-        self._tokens.labels(model, role, "in").inc(tokens_in)
-        self._tokens.labels(model, role, "out").inc(tokens_out)
+        self._tokens_of(model, role, "in").inc(tokens_in)
+        self._tokens_of(model, role, "out").inc(tokens_out)
 
     def text(self) -> bytes:
         """All of them in Prometheus's format."""

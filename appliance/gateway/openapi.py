@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from appliance.gateway.config import Config
+from appliance.gateway.proxy import Answer
 from appliance.gateway.service import ROUTES, Route
 
 _REF = "#/components/schemas/{model}"
@@ -72,21 +73,22 @@ def document(settings: Config) -> dict[str, Any]:
 
 def _operation(route: Route) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": _listed("embedding", "index", "object")}}
-    if route.action != "embed":
+    if route.limit:
+        created, listed = ("created", "choices") if route.answer is Answer else ("created_at", "output")
         answer = {
             "type": "object",
-            "required": ["id", "object", "created", "model", "choices"],
-            "properties": {"choices": {"type": "array", "items": {"type": "object"}}},
+            "required": ["id", "object", created, "model", listed],
+            "properties": {listed: {"type": "array", "items": {"type": "object"}}},
         }
         content = {"application/json": {"schema": answer}, "text/event-stream": {"schema": _EVENT}}
     return {
-        "operationId": route.action,
+        "operationId": route.name,
         "parameters": [_PURPOSE],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": _REF.format(model=route.kind.__name__)}}},
         },
-        "responses": {"200": _answer(route.action, content), **_refusals()},
+        "responses": {"200": _answer(route.name, content), **_refusals()},
     }
 
 

@@ -15,11 +15,10 @@ from appliance.gateway import refusal
 from appliance.gateway.reply import Reply
 from appliance.gateway.upstream import Connection
 
-_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "data", "system_fingerprint"})
-_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
-_DATA, _DONE = b"data: ", b"[DONE]"
+DATA, _DONE = b"data: ", b"[DONE]"
 #: Seconds that an engine has after `[DONE]` to end its answer; its connection is used again then.
 _LINGER_S = 0.1
+JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 #: Of an engine's own words about what is wrong with a request.
 _WORDS = 500
 
@@ -32,14 +31,20 @@ class Answer:
         tokens_in: as the engine counts; 0 until it has told.
         tokens_out: the same; until then, pieces of a stream.
         has_usage: whether the engine has told.
+        has_ended: whether a stream's last event has come.
         on_text: called when there is the first text.
+        fields: of an object, that pass.
+        usage_names: of token counts: of the prompt, of the answer, of both.
     """
+
+    fields = frozenset({"id", "object", "created", "model", "choices", "usage", "data", "system_fingerprint"})
+    usage_names = ("prompt_tokens", "completion_tokens", "total_tokens")
 
     def __init__(self, model: str, on_text: Callable[[], None]) -> None:
         self._model, self._on_text = model, on_text
         self.digest = hashlib.sha256()
         self.tokens_in = self.tokens_out = 0
-        self.has_usage = self._has_text = False
+        self.has_usage = self.has_ended = self._has_text = False
 
     async def whole(self, connection: Connection, reply: Reply) -> None:
         """An answer that is no stream.
@@ -47,12 +52,12 @@ class Answer:
         Raises:
             Refused: the engine says so, or what it says is no answer.
         """
-        content = _object(await connection.whole())
+        content = object_of(await connection.whole())
         _require_answer(connection.status, content)
         self._count(content.get("usage"))
-        self._take(content.get("choices") or [])
+        self._hash(self._texts(content))
         content = self._cleaned(content)
-        body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        body = JSON.encode(content).encode()
         if "data" in content:
             self.digest.update(body)
         self._on_text()
@@ -78,9 +83,9 @@ class Answer:
             Refused: the engine ended in the middle, or says what an engine does not say.
         """
         if connection.status != 200:
-            _require_answer(connection.status, _object(await connection.whole()))
+            _require_answer(connection.status, object_of(await connection.whole()))
         await reply.begin()
-        rest, has_ended, size_bytes = b"", False, 0
+        rest, size_bytes = b"", 0
         while data := await connection.read():
             size_bytes += len(data)
             *events, rest = (rest + data).split(b"\n\n")
@@ -88,51 +93,55 @@ class Answer:
                 raise refusal.engine_failed("the answer is too large")
             made = []
             for event in events:
-                if has_ended:
+                if self.has_ended:
                     break
-                if event == _DATA + _DONE:
-                    has_ended = True
-                made.append(event + b"\n\n" if has_ended else self._event(event, with_usage=with_usage))
+                if event.startswith(b":"):
+                    made.append(b":\n\n")  # a sign of life
+                elif event:
+                    made.append(self._event(event, with_usage=with_usage))
             if text := b"".join(made):
                 await reply.piece(text)
             on_piece()
-            if has_ended:
+            if self.has_ended:
                 await reply.end()
                 await connection.rest(_LINGER_S)
                 return
         raise refusal.engine_failed("the engine ended in the middle of an answer")
 
     def _event(self, event: bytes, *, with_usage: bool) -> bytes:
-        if event.startswith(b":"):
-            return b":\n\n"  # a sign of life
-        if not event:
-            return b""
-        if not event.startswith(_DATA) or b"\n" in event:
+        if event == DATA + _DONE:
+            self.has_ended = True
+            return event + b"\n\n"
+        if not event.startswith(DATA) or b"\n" in event:
             raise refusal.engine_failed()
-        content = _object(event[len(_DATA) :])
+        content = object_of(event[len(DATA) :])
         if "error" in content:
             raise refusal.engine_failed()
-        choices = content.get("choices") or []
-        if self._take(choices) and not self.has_usage:
+        if self._hash(self._texts(content)) and not self.has_usage:
             self.tokens_out += 1
         if usage := content.get("usage"):
             self._count(usage)
             if not with_usage:
-                if not choices:
+                if not content.get("choices"):
                     return b""
                 del content["usage"]
-        elif content.keys() <= _FIELDS and content.get("model") == self._model:
+        elif content.keys() <= self.fields and content.get("model") == self._model:
             return event + b"\n\n"
         content = self._cleaned(content)
-        return _DATA + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+        return DATA + JSON.encode(content).encode() + b"\n\n"
 
-    def _take(self, choices: Any) -> bool:
-        """Hash the text of choices; says whether there is some."""
+    def _texts(self, content: dict[str, Any]) -> list[Any]:
+        """What a person or a program will read of an object; what is no text among it does not count."""
+        choices = content.get("choices") or []
         if not isinstance(choices, list):
             raise refusal.engine_failed()
+        return [text for choice in choices for text in _given(choice)]
+
+    def _hash(self, texts: list[Any]) -> bool:
+        """Hash texts; says whether there is one."""
         has_text = False
-        for choice in choices:
-            for text in _given(choice):
+        for text in texts:
+            if isinstance(text, str) and text:
                 self.digest.update(text.encode("utf-8", "surrogatepass"))
                 has_text = True
         if has_text and not self._has_text:
@@ -142,19 +151,19 @@ class Answer:
 
     def _count(self, usage: Any) -> None:
         if isinstance(usage, dict):
-            self.tokens_in, self.tokens_out = _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens"))
+            self.tokens_in, self.tokens_out = (_whole(usage.get(name)) for name in self.usage_names[:2])
             self.has_usage = True
 
     def _cleaned(self, content: dict[str, Any]) -> dict[str, Any]:
-        made = {name: value for name, value in content.items() if name in _FIELDS}
+        made = {name: value for name, value in content.items() if name in self.fields}
         made["model"] = self._model
         if isinstance(usage := made.get("usage"), dict):
-            made["usage"] = {name: usage[name] for name in _USAGE if name in usage}
+            made["usage"] = {name: usage[name] for name in self.usage_names if name in usage}
         return made
 
 
-def _given(choice: Any) -> list[str]:
-    """The text of a choice: what a person or a program will read."""
+def _given(choice: Any) -> list[Any]:
+    """The texts of a choice."""
     if not isinstance(choice, dict):
         raise refusal.engine_failed()
     part = choice.get("delta") or choice.get("message") or choice
@@ -162,10 +171,15 @@ def _given(choice: Any) -> list[str]:
     for call in part.get("tool_calls") or ():
         function = call.get("function") or {}
         found += [function.get("name"), function.get("arguments")]
-    return [text for text in found if isinstance(text, str) and text]
+    return found
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def object_of(data: bytes) -> dict[str, Any]:
+    """What an engine says, which is an object.
+
+    Raises:
+        Refused: it is none.
+    """
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):

@@ -10,75 +10,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import struct
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from appliance.audit.wire import Wire
 from appliance.gateway import refusal
 
-_LENGTH = struct.Struct(">I")
-_LARGEST_BYTES = 64 << 10
 #: Seconds until a connection, or a `completed` that could not be written, is tried again.
 _AGAIN_S = 1.0
+#: Seconds that a `completed` waits for an `admitted` to go with it: one group of the log less, and one waking.
+_TOGETHER_S = 0.005
 #: What the audit process says of an end that it will not take, however often it is said.
 _FINAL = ("no admitted request", "not a request of this socket")
+_JSON = json.JSONEncoder(separators=(",", ":"))
 _LOG = logging.getLogger("airgap.gateway")
 
-Completed = dict[str, Any]
 #: What is said of a request whose client went away before its number came.
 _GONE_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-
-class _Wire(asyncio.Protocol):
-    """A length and JSON, both ways."""
-
-    def __init__(self, on_answer: Callable[[dict[str, Any]], None], on_lost: Callable[[_Wire], None]) -> None:
-        self._on_answer, self._on_lost, self._rest = on_answer, on_lost, b""
-        self._transport: asyncio.Transport | None = None
-        self._unsent: list[bytes] = []
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        data, at = self._rest + data, 0
-        while len(data) - at >= _LENGTH.size:
-            (size,) = _LENGTH.unpack_from(data, at)
-            if size > _LARGEST_BYTES:
-                self.abort()
-                return
-            if len(data) - at < _LENGTH.size + size:
-                break
-            at += _LENGTH.size
-            try:
-                self._on_answer(json.loads(data[at : at + size]))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self.abort()
-                return
-            at += size
-        self._rest = data[at:]
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._transport = None
-        self._on_lost(self)
-
-    def send(self, content: dict[str, Any]) -> None:
-        """Send; what is said in one turn of the loop goes out at once, since each write wakes the other process."""
-        data = json.dumps(content, separators=(",", ":")).encode()
-        if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent += (_LENGTH.pack(len(data)), data)
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _flush(self) -> None:
-        if self._transport is not None:
-            self._transport.write(b"".join(self._unsent))
-        self._unsent.clear()
 
 
 class Record:
@@ -90,12 +39,14 @@ class Record:
 
     def __init__(self, socket: Path, timeout_s: float) -> None:
         self._socket, self._timeout_s = str(socket), timeout_s
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
+        self._unsent: list[bytes] = []
+        self._is_hurrying = False
         self._number = 0
         #: By number of the message: who waits, and whether it will have an end.
         self._admitted: dict[int, tuple[asyncio.Future[int], bool]] = {}
-        #: By number of the message; what was not acknowledged.
-        self._completed: dict[int, Completed] = {}
+        #: By number of the message; what was not acknowledged, as it was said.
+        self._completed: dict[int, bytes] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -125,7 +76,7 @@ class Record:
             with suppress(asyncio.CancelledError):
                 await self._task
         if self._wire is not None:
-            self._wire.abort()
+            self._wire.transport.abort()
 
     async def admitted(self, record: dict[str, Any]) -> int:
         """Record that a request was decided on; returns its number once that is durable.
@@ -136,15 +87,19 @@ class Record:
         if self._wire is None:
             raise refusal.unavailable("no_record", "the request cannot be recorded")
         self._number += 1
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        is_allowed = record["decision"] == "allow"
+        loop, is_allowed = asyncio.get_running_loop(), record["decision"] == "allow"
+        answer: asyncio.Future[int] = loop.create_future()
         self._admitted[self._number] = answer, is_allowed
-        timer = asyncio.get_running_loop().call_later(self._timeout_s, self._late, self._number)
-        self._wire.send({"id": self._number, "admitted": record})
+        timer = loop.call_later(self._timeout_s, self._late, answer)
+        self._unsent.append(_JSON.encode({"id": self._number, "admitted": record}).encode())
+        if not self._is_hurrying:
+            self._is_hurrying = True
+            loop.call_soon(self._flush)  # what is said in one turn of the loop goes out at once
         try:
-            return await asyncio.shield(answer)
+            return await answer
         except asyncio.CancelledError:
-            answer.add_done_callback(self._nobody_waits if is_allowed else _ignore)
+            if is_allowed and not answer.cancelled() and answer.exception() is None:
+                self._given_up(answer.result())
             raise
         finally:
             timer.cancel()
@@ -154,14 +109,27 @@ class Record:
     ) -> None:
         """Record how an admitted request ended; it is told until it is acknowledged."""
         self._number += 1
-        self._completed[self._number] = {
+        content = {
             "seq": seq, "output_sha256": output_sha256, "tokens_in": tokens_in, "tokens_out": tokens_out,
             "latency_ms": latency_ms, "status": status,
         }  # fmt: skip
-        if self._wire is not None:
-            self._wire.send({"id": self._number, "completed": self._completed[self._number]})
+        self._completed[self._number] = _JSON.encode({"id": self._number, "completed": content}).encode()
+        self._say(self._number)
 
-    def _answered(self, answer: dict[str, Any]) -> None:
+    def _say(self, number: int) -> None:
+        if self._wire is not None and number in self._completed:
+            if not self._unsent:
+                asyncio.get_running_loop().call_later(_TOGETHER_S, self._flush)
+            self._unsent.append(self._completed[number])
+
+    def _flush(self) -> None:
+        self._is_hurrying = False
+        if self._wire is not None and self._unsent:
+            self._wire.send(self._unsent)
+            self._unsent.clear()
+
+    def _answered(self, _wire: Wire, data: bytes) -> None:
+        answer = json.loads(data)
         number = answer["id"]
         if number in self._admitted:
             waiting, is_allowed = self._admitted.pop(number)
@@ -182,30 +150,28 @@ class Record:
             _LOG.error("audit: an end is not taken: %s", error)
             del self._completed[number]
         else:
-            asyncio.get_running_loop().call_later(_AGAIN_S, self._say_again, number)
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._say, number)
 
-    def _say_again(self, number: int) -> None:
-        if self._wire is not None and number in self._completed:
-            self._wire.send({"id": number, "completed": self._completed[number]})
-
-    def _late(self, number: int) -> None:
+    @staticmethod
+    def _late(answer: asyncio.Future[int]) -> None:
         """Nobody waits any longer; should its number come, it is ended."""
-        if number in self._admitted and not (waiting := self._admitted[number][0]).done():
-            waiting.set_exception(refusal.unavailable("no_record", "the request was not recorded in time"))
-
-    def _nobody_waits(self, answer: asyncio.Future[int]) -> None:
-        if not answer.cancelled() and answer.exception() is None:
-            self._given_up(answer.result())
+        if not answer.done():
+            answer.set_exception(refusal.unavailable("no_record", "the request was not recorded in time"))
 
     def _given_up(self, seq: int) -> None:
         self.completed(
             seq, output_sha256=_GONE_SHA256, tokens_in=0, tokens_out=0, latency_ms=0, status="cancelled"
         )  # fmt: skip
 
-    def _lost(self, wire: _Wire) -> None:
+    def _opened(self, wire: Wire) -> None:
+        self._wire = wire
+        wire.send(self._completed.values())
+
+    def _lost(self, wire: Wire) -> None:
         if wire is not self._wire:
             return
         self._wire = None
+        self._unsent.clear()
         waiting, self._admitted = self._admitted, {}
         for answer, _is_allowed in waiting.values():
             if not answer.done():
@@ -216,8 +182,8 @@ class Record:
         while True:
             if self._wire is None:
                 try:
-                    _transport, wire = await loop.create_unix_connection(
-                        lambda: _Wire(self._answered, self._lost), self._socket
+                    await loop.create_unix_connection(
+                        lambda: Wire(self._answered, self._opened, self._lost), self._socket
                     )
                 except OSError as error:
                     if not has_told:
@@ -225,12 +191,4 @@ class Record:
                     has_told = True
                 else:
                     has_told = False
-                    self._wire = wire
-                    for number, record in self._completed.items():
-                        wire.send({"id": number, "completed": record})
             await asyncio.sleep(_AGAIN_S / 10)
-
-
-def _ignore(answer: asyncio.Future[int]) -> None:
-    if not answer.cancelled():
-        answer.exception()

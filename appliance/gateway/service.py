@@ -25,26 +25,38 @@ from appliance.gateway.proxy import Answer
 from appliance.gateway.queue import Queue
 from appliance.gateway.record import Record
 from appliance.gateway.refusal import Refused
+from appliance.gateway.responses import Response, Responses
 from appliance.gateway.upstream import Broken, Connection, Engine
 
 _NAME, _REASON = 256, 4096
 #: Refusals of one user for asking too much are recorded once in so many seconds, with the number of those between.
 _FOLD_S = 1.0
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True)
 class Route:
-    """What a path takes and asks for."""
+    """What a path takes and asks for.
+
+    Attributes:
+        name: for the OpenAPI document.
+        action: that policies decide on.
+        limit: the field that bounds an answer's tokens; empty: it has none.
+    """
 
     path: str
+    name: str
     action: str
     kind: type[BaseModel]
+    answer: type[Answer] = Answer
+    limit: str = "max_tokens"
 
 
 ROUTES = {
-    b"/v1/chat/completions": Route("/v1/chat/completions", "chat", body.Chat),
-    b"/v1/completions": Route("/v1/completions", "complete", body.Completion),
-    b"/v1/embeddings": Route("/v1/embeddings", "embed", body.Embedding),
+    b"/v1/chat/completions": Route("/v1/chat/completions", "chat", "chat", body.Chat),
+    b"/v1/completions": Route("/v1/completions", "complete", "complete", body.Completion),
+    b"/v1/embeddings": Route("/v1/embeddings", "embed", "embed", body.Embedding, limit=""),
+    b"/v1/responses": Route("/v1/responses", "respond", "chat", Responses, Response, "max_output_tokens"),
 }
 
 
@@ -161,16 +173,16 @@ class Service:
         if model.embeddings != (route.action == "embed"):
             kind = "embeddings only" if model.embeddings else "no embeddings"
             raise refusal.invalid(f"this model makes {kind}", param="model", code="model_not_suited")
-        if route.action == "embed":
+        if not route.limit:
             return 0
         if content.get("n", 1) > self.settings.bounds.choices:
             raise refusal.invalid(f"n: expected at most {self.settings.bounds.choices}", param="n")
         most = min(self.settings.bounds.output_tokens, model.context_tokens)
         if identity.limits.output_max_tokens is not None:
             most = min(most, identity.limits.output_max_tokens)
-        asked = content.pop("max_completion_tokens", None) or content.get("max_tokens") or most
-        content["max_tokens"] = min(asked, most)
-        return int(content["max_tokens"] * content.get("n", 1))
+        asked = content.pop("max_completion_tokens", None) or content.get(route.limit) or most
+        content[route.limit] = min(asked, most)
+        return int(content[route.limit] * content.get("n", 1))
 
     async def _deny(self, identity: Identity, told: dict[str, Any], refused: Refused) -> None:
         """Record a refusal; whoever asks too much cannot fill the log with it."""
@@ -190,14 +202,14 @@ class Service:
         self, call: Call, identity: Identity, model: ModelSettings, route: Route, content: dict[str, Any], prompt: bytes
     ) -> None:
         engine = self.engines[model.name]
-        call.answer = answer = Answer(
+        call.answer = answer = route.answer(
             model.name, lambda: self.metrics.first(model.name, time.monotonic() - call.started_s)
         )
         bounds = self.settings.bounds
         try:
             await self._require_short(engine, identity, model, prompt)
-            is_stream, with_usage = _make_ready(content, model, self._salt(identity))
-            connection = await engine.ask(route.path, json.dumps(content, ensure_ascii=False).encode())
+            is_stream, with_usage = _make_ready(content, route, model, self._salt(identity))
+            connection = await engine.ask(route.path, _JSON.encode(content).encode())
             try:
                 call.moved()
                 if is_stream:
@@ -234,14 +246,14 @@ class Service:
             )
 
 
-def _make_ready(content: dict[str, Any], model: ModelSettings, salt: str) -> tuple[bool, bool]:
+def _make_ready(content: dict[str, Any], route: Route, model: ModelSettings, salt: str) -> tuple[bool, bool]:
     """What the engine is told beside the client's fields; whether the client wants a stream, and token counts in it."""
     is_stream = bool(content.get("stream"))
     with_usage = bool((content.pop("stream_options", None) or {}).get("include_usage"))
-    if "input" in content:
+    if not route.limit:
         return False, False
     content["stream"] = is_stream
-    if is_stream:
+    if is_stream and route.answer is Answer:
         content["stream_options"] = {"include_usage": True}
     content["cache_prompt"], content["cache_salt"] = model.is_prompt_cached, salt
     return is_stream, with_usage

@@ -13,7 +13,6 @@ from custody.ledger import origin, segment
 from custody.ledger.checkpoint import Checkpoint
 from custody.ledger.disk import _OpenFile
 from custody.ledger.export import tile_path
-from custody.ledger.group import GroupWriter
 from custody.ledger.log import open_log
 from custody.ledger.note import LogKey, Note
 from custody.ledger.proof import Growth, Proof
@@ -164,30 +163,6 @@ def test_readers_see_whole_groups_while_somebody_writes(folder: Path) -> None:
     reader.join()
     assert seen
     assert all(size % 3 == 0 for size in seen)
-
-
-def test_many_threads_share_groups_and_every_answer_is_durable(folder: Path) -> None:
-    numbers: list[int] = []
-    with open_log(folder) as log:
-        writer = GroupWriter(log, idle_s=0.05)
-
-        def write() -> None:
-            for _ in range(50):
-                number = writer.submit(lambda n: b'{"seq":%d}' % n).result()
-                assert number < len(list(View(folder).entries(number, number + 1))) + number
-                numbers.append(number)
-
-        threads = [threading.Thread(target=write) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        with pytest.raises(InputInvalid):
-            writer.submit(lambda n: b"no entry").result()
-        writer.close()
-    assert sorted(numbers) == list(range(400))
-    assert [entry for _n, entry in View(folder).entries()] == [b'{"seq":%d}' % n for n in range(400)]
-    assert verify(View(folder)).signed == 400
 
 
 def test_a_log_is_never_begun_twice_and_a_key_never_swapped(folder: Path, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Two tenants at one engine: nothing of one may be in what the other gets.
 
-    python3 tenants.py SOCKET CONVERSATIONS
+    python3 tenants.py SOCKET CONVERSATIONS [COMMAND...]
 
 Every conversation is held twice, of three requests each: alone, and then with the others interleaved, more at a time
 than the engine has slots. What the model says next, with the odds of its five best words, follows from all that it
-sees; so another's text in a slot, a cache or a batch shows as other odds, whether or not the model repeats it. Prints
-JSON: how many answered, what leaked, and how far the odds lie apart: between the two rounds, and between two tenants.
+sees; so another's text in a slot, a cache or a batch shows as other odds, whether or not the model repeats it. COMMAND
+is run in the middle of the interleaved round: one that ends the engine, which has to come back. Prints JSON: how many
+answered, how often the engine had to be asked again, what leaked, and how far the odds lie apart: between the two
+rounds, and between two tenants.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,10 +25,27 @@ TURNS = ("What is an air gap?", "Who signs a bundle?", "What does an auditor che
 AT_ONCE = 12
 #: Of a word's logarithmic odds: batches of other sizes may be rounded in another order.
 TOLERANCE = 0.05
+#: Seconds that an engine has to come back.
+BACK_S = 300
+#: Times that the engine had to be asked again.
+AGAIN: list[str] = []
 
 
 def ask(path: str, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """An answer as it came, and what it says."""
+    """An answer as it came, and what it says; asked again while the engine is away."""
+    until_s = time.monotonic() + BACK_S
+    while True:
+        try:
+            return ask_once(path, body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if time.monotonic() > until_s or "status 4" in str(error):
+                raise
+            AGAIN.append(type(error).__name__)
+            time.sleep(0.5)
+
+
+def ask_once(path: str, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """An answer, or why there is none."""
     connection = http.client.HTTPConnection("engine", timeout=300)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(path)
@@ -62,12 +83,18 @@ def apart(one: dict[str, float], other: dict[str, float]) -> float:
     return max((abs(one[word] - other[word]) for word in shared), default=99.0)
 
 
-def main(path: str, conversations: int) -> None:
+def main(path: str, conversations: int, command: list[str]) -> None:
     """Print what was found."""
     who = [("alder" if number % 2 else "birch", number) for number in range(conversations)]
     alone = {each: converse(path, *each) for each in who}
+
+    def interleaved(each: tuple[str, int]) -> tuple[list[str], list[dict[str, float]], int]:
+        if command and each[1] == conversations // 2:
+            subprocess.run(command, check=True)
+        return converse(path, *each)
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        together = dict(zip(who, pool.map(lambda each: converse(path, *each), who), strict=True))
+        together = dict(zip(who, pool.map(interleaved, who), strict=True))
     leaks = []
     for (tenant, number), (raws, odds, reused) in together.items():
         others = [canary(*each) for each in who if each != (tenant, number)]
@@ -78,10 +105,10 @@ def main(path: str, conversations: int) -> None:
         if far > TOLERANCE:
             leaks.append(f"{tenant} {number}: odds {far:.2f} apart")
     print(json.dumps({
-        "answers": len(together), "leaks": leaks,
+        "answers": len(together), "asked again": len(AGAIN), "leaks": leaks,
         "rounds apart": max(max(map(apart, together[each][1], alone[each][1])) for each in who),
         "tenants apart": min(apart(alone[who[n]][1][0], alone[who[n + 1]][1][0]) for n in range(0, len(who) - 1, 2)),
     }))  # fmt: skip
 
 
-main(sys.argv[1], int(sys.argv[2]))
+main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

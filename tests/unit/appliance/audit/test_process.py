@@ -206,7 +206,7 @@ from appliance.audit import fields
 from appliance.audit.book import Book
 from appliance.audit.epoch import Epochs
 from appliance.audit.reserve import Reserve
-from custody.errors import LedgerUnwritable
+from custody.errors import AirgapError, LedgerUnwritable
 from custody.ledger import origin
 from custody.ledger.log import open_log
 from custody.report import SilentReporter
@@ -215,23 +215,28 @@ folder = Path({str(tmp_path)!r}) / "log"
 origin.make(folder, "o")
 admitted = fields.Admitted.model_validate(ADMITTED)
 def opened(log):
-    return Book(log, Epochs(folder, "o", AUDITOR.public, 3600), Reserve(folder, 1 << 17), SilentReporter(), sign_s=0.1)
+    return Book(log, Epochs(folder, "o", AUDITOR.public, 3600), Reserve(folder, 1 << 17), SilentReporter())
+def write(book, record):
+    (found,) = book.write([record])
+    if isinstance(found, AirgapError):
+        raise found
+    return found
 with open_log(folder) as log:
     book = opened(log)
-    begun = [book.admitted(admitted).result() for _ in range(20)]
+    begun = [write(book, admitted) for _ in range(20)]
     try:
         while True:
-            begun.append(book.admitted(admitted).result())
+            begun.append(write(book, admitted))
     except LedgerUnwritable:
         pass
     for number in begun[:50]:
         ended = fields.Completed.model_validate(completed(number))
         try:
-            book.completed(ended).result()
+            write(book, ended)
         except LedgerUnwritable:
-            book.completed(ended).result()
+            write(book, ended)
     try:
-        book.admitted(admitted)
+        write(book, admitted)
     except LedgerUnwritable as error:
         assert "the disk is full" in error.message
     else:
@@ -241,7 +246,7 @@ print("open", len(begun) - 50)
 (folder.parent / "ballast").unlink()
 with open_log(folder) as log:
     book = opened(log)
-    book.admitted(admitted).result()
+    write(book, admitted)
     book.close()
 """
     command = 'mount -t tmpfs -o size=1m tmpfs "$1" && head -c 524288 /dev/zero >"$1/ballast"; shift; exec "$@"'

@@ -22,7 +22,7 @@ CREATED = 1_763_000_000
 
 
 def _text(content: Any) -> str:
-    return content if isinstance(content, str) else "".join(part["text"] for part in content or [])
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content or [])
 
 
 class Connection(asyncio.Protocol):
@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
     def _simple(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         if path == "/tokenize":
             return {"tokens": list(range(len(body["content"].split())))}
+        body["path"] = path
         if path == "/v1/embeddings":
             given = body["input"] if isinstance(body["input"], list) else [body["input"]]
             return {
@@ -111,11 +112,21 @@ class Connection(asyncio.Protocol):
         )
         count = {"endless": 1 << 40, "die": 3, "cut": 3}.get(order, int(rest) if order == "pieces" else 1)
         pieces = [rest] if order == "split" else None
+        is_response = body["path"] == "/v1/responses"
+        if is_response:
+            for event in _begun():
+                self._named(event)
+        given = ""
         for number in range(count):
             piece = pieces[number] if pieces else f"{number} " if order in ORDERS and order != "slow" else text
             if order == "huge":
                 piece = "x" * int(rest)
-            self._event(_chunk(body, {"content": piece}), is_split=order == "split")
+            if is_response:
+                given += piece
+                delta = {"type": "response.output_text.delta", "item_id": "msg_1", "delta": piece}
+                self._named(delta, is_split=order == "split")
+            else:
+                self._event(_chunk(body, {"content": piece}), is_split=order == "split")
             await self._room.wait()
             if order in ("endless", "die", "cut", "pieces"):
                 await asyncio.sleep(0.01 if order != "pieces" else 0)
@@ -127,14 +138,22 @@ class Connection(asyncio.Protocol):
         if order == "cut":
             self._transport.write(b"0\r\n\r\n")  # a whole answer, as HTTP goes, without [DONE]
             return
+        if is_response:
+            for event in _done(body, given, count):
+                self._named(event)
+            self._transport.write(b"0\r\n\r\n")
+            return
         self._event(_chunk(body, {}, finish_reason="stop"))
         if (body.get("stream_options") or {}).get("include_usage"):
             self._event({**_chunk(body, {}), "choices": [], "usage": _usage(body, count)})
         self._write(b"data: [DONE]\n\n")
         self._transport.write(b"0\r\n\r\n")
 
-    def _event(self, content: dict[str, Any], *, is_split: bool = False) -> None:
-        data = b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n"
+    def _named(self, content: dict[str, Any], *, is_split: bool = False) -> None:
+        self._event(content, is_split=is_split, name=f"event: {content['type']}\n".encode())
+
+    def _event(self, content: dict[str, Any], *, is_split: bool = False, name: bytes = b"") -> None:
+        data = name + b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n"
         for at in range(0, len(data), 1 if is_split else len(data)):
             self._write(data[at : at + 1] if is_split else data)
 
@@ -152,6 +171,9 @@ class Connection(asyncio.Protocol):
 def _last(body: dict[str, Any]) -> str:
     if "messages" in body:
         return _text(body["messages"][-1].get("content"))
+    if body.get("path") == "/v1/responses":
+        last = body["input"] if isinstance(body["input"], str) else body["input"][-1]
+        return last if isinstance(last, str) else _text(last.get("content") or last.get("output") or "")
     return str(body.get("prompt", ""))
 
 
@@ -166,7 +188,45 @@ def _usage(body: dict[str, Any], count: int) -> dict[str, Any]:
     return {"prompt_tokens": tokens_in, "completion_tokens": count, "total_tokens": tokens_in + count, **cached}
 
 
+def _begun() -> list[dict[str, Any]]:
+    """What comes before the text in a stream of /v1/responses."""
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "in_progress", "content": []}
+    response = {"id": "resp_1", "object": "response", "status": "in_progress"}
+    return [
+        {"type": "response.created", "response": response}, {"type": "response.in_progress", "response": response},
+        {"type": "response.output_item.added", "item": item},
+        {"type": "response.content_part.added", "item_id": "msg_1", "part": {"type": "output_text", "text": ""}},
+        {"type": "response.of_another_engine", "secret": 1},
+    ]  # fmt: skip
+
+
+def _done(body: dict[str, Any], text: str, count: int) -> list[dict[str, Any]]:
+    """What comes after it."""
+    response = _response(body, text, count)
+    (item,) = response["output"]
+    return [
+        {"type": "response.output_text.done", "item_id": "msg_1", "text": text},
+        {"type": "response.content_part.done", "item_id": "msg_1", "part": item["content"][0]},
+        {"type": "response.output_item.done", "item": item},
+        {"type": "response.completed", "response": response, "timings": {"cache_n": 7}},
+    ]
+
+
+def _response(body: dict[str, Any], text: str, count: int) -> dict[str, Any]:
+    part = {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+    tokens = len(_last(body).split())
+    usage = {"input_tokens": tokens, "output_tokens": count, "total_tokens": tokens + count}
+    return {
+        "id": "resp_1", "object": "response", "created_at": CREATED, "completed_at": CREATED, "status": "completed",
+        "model": "/srv/models/secret-path.gguf", "output": [item],
+        "usage": {**usage, "input_tokens_details": {"cached_tokens": 7}}, "timings": {"cache_n": 7},
+    }  # fmt: skip
+
+
 def _answer(body: dict[str, Any], text: str) -> dict[str, Any]:
+    if body["path"] == "/v1/responses":
+        return _response(body, text, len(text.split()))
     is_chat = "messages" in body
     choice = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
     return {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -274,35 +274,46 @@ def test_a_client_that_reads_nothing_holds_the_engine_back_and_not_memory(make_r
     assert rig.is_ready()
 
 
-def test_two_tenants_and_a_canary(rig: Rig) -> None:
-    """Interleaved conversations: nobody is given another's text, and what a client says of caches is not passed on."""
+@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.nightly)])
+def test_two_tenants_and_a_canary(make_rig: Callable[..., Rig], count: int) -> None:
+    """Interleaved conversations: nobody is given another's text, also over an engine that dies in the middle.
+
+    What a client says of caches is not passed on. The same with the real engine: `tests/roles/molecule/engine`.
+    """
+    rig = make_rig().start()
     wrong: list[str] = []
+    done = iter(range(2 * count))
+    own = {"cache_salt": "shared", "id_slot": 0, "cache_prompt": True, "slot_id": 0}
 
-    def talk(user: str, key: str, number: int) -> None:
-        with rig.http(key) as client:
+    def say(client: httpx.Client, canary: str, stream: bool) -> str:
+        with client.stream("POST", "/v1/chat/completions", json=ask(canary, **own, stream=stream)) as answer:
+            if stream:
+                events = list(read_events(answer)) if answer.status_code == 200 else []
+                return text_of(events) if events[-1:] == ["[DONE]"] else ""
+            answer.read()
+            return answer.json()["choices"][0]["message"]["content"] if answer.status_code == 200 else ""
+
+    def talk(number: int) -> None:
+        user = ("alice", "bob")[number % 2]
+        with rig.http(getattr(rig, user)) as client:
             canary = f"canary-{user}-{number}"
-            own = {"cache_salt": "shared", "id_slot": 0, "cache_prompt": True, "slot_id": 0}
-            for more in ({}, {"stream": True}):
-                answer = client.post("/v1/chat/completions", json=ask(canary, **own, **more))
-                text = answer.json()["choices"][0]["message"]["content"] if not more else text_of(
-                    [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
-                )  # fmt: skip
-                if text != canary:
-                    wrong.append(f"{canary}: {text}")
+            for stream in (False, True):
+                if next(done) == count:
+                    rig.kill("engine")
+                    rig.start_engine()
+                wait_for(lambda stream=stream: bool(text := say(client, canary, stream)) and said(text, canary), 60)
 
-    threads = [
-        threading.Thread(target=talk, args=(user, key, number))
-        for number in range(25)
-        for user, key in (("alice", rig.alice), ("bob", rig.bob))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def said(text: str, canary: str) -> bool:
+        if text != canary:
+            wrong.append(f"{canary}: {text}")
+        return True
+
+    with ThreadPoolExecutor(25) as pool:
+        list(pool.map(talk, range(count)))
     assert wrong == []
     seen = [body for body in rig.engine_saw() if "canary-" in str(body)]
     salts = {user: {body["cache_salt"] for body in seen if f"canary-{user}" in str(body)} for user in ("alice", "bob")}
-    assert len(seen) == 100
+    assert 2 * count <= len(seen) < 2 * count + 100, "some were asked again"
     assert all(len(found) == 1 for found in salts.values())
     assert salts["alice"] != salts["bob"]
     assert not any("id_slot" in body or "slot_id" in body or body["cache_prompt"] for body in seen)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import random
 import shutil
 import signal
@@ -10,11 +12,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 
 from appliance.gateway.live import apply
+from tests.bench.gateway import load
 from tests.killing import SEED
 from tests.unit.appliance.gateway.rig import Rig, ask, read_events
 from tests.unit.appliance.gateway.test_attacks import wait_for
@@ -318,6 +323,35 @@ def test_gateway_killed_10_times_answers_nothing_without_a_record(make_rig: Call
 @pytest.mark.nightly
 def test_gateway_killed_50_times_answers_nothing_without_a_record(make_rig: Callable[..., Rig]) -> None:
     killed_under_load(make_rig().start(), 50)
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.nightly
+def test_memory_is_flat_over_100000_requests(make_rig: Callable[..., Rig]) -> None:
+    """From 20,000 on, when caches and pools are as full as they get.
+
+    The bound is 4 MiB: a request that left one object behind would take 80,000 times 56 bytes, and more.
+    """
+    rig = make_rig().start()
+    assert rig.audit._process is not None
+    pids, request = (rig.pid("gateway"), rig.audit._process.pid), rig.request(json.dumps(ask("x")).encode())
+    served, before = 0, (0, 0)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        while served < 100_000:
+            _took, rate, wrong = runner.run(load(rig.socket, request, 32, 5))
+            assert wrong == []
+            served += int(rate * 5)
+            if served >= 20_000 and not before[0]:
+                before = resident_bytes(pids[0]), resident_bytes(pids[1])
+    grown = [resident_bytes(pid) - then for pid, then in zip(pids, before, strict=True)]
+    print(f"after {served}: gateway {before[0]} {grown[0]:+}, audit {before[1]} {grown[1]:+} bytes")
+    assert max(grown) < 4 << 20, grown
+    with rig.management() as client:
+        wait_for(lambda: "airgap_gateway_unacknowledged_ends 0.0" in client.get("/metrics").text)
+    assert rig.gaps() == []
 
 
 def test_a_response_for_nobody_is_not_believed(make_rig: Callable[..., Rig], tmp_path: object) -> None:
