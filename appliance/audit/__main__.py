@@ -11,6 +11,7 @@ from pathlib import Path
 from appliance.audit import config
 from appliance.audit.book import Book
 from appliance.audit.epoch import Epochs
+from appliance.audit.keeper import Keeper
 from appliance.audit.reserve import Reserve
 from appliance.audit.server import Server
 from custody.errors import AirgapError
@@ -35,10 +36,13 @@ def run(settings: config.Config) -> None:
     reporter = ConsoleReporter()
     with open_log(settings.folder) as log:
         epochs = Epochs(settings.folder, log.view.key.name, settings.auditor, settings.epoch_hours * 3600)
-        book = Book(log, epochs, Reserve(settings.folder), reporter)
+        rules = settings.rules
+        book = Book(log, epochs, Reserve(settings.folder), reporter, settings={"keeping": rules.content()})
+        keeper = Keeper(book.tell, log.view, rules, settings.warm_days, settings.keep, reporter)
         try:
             asyncio.run(_serve(Server(book, settings.socket, settings.uids)))
         finally:
+            keeper.close()
             book.close()
 
 

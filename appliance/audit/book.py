@@ -31,13 +31,22 @@ class Book:
     """An open audit log; safe to use from several threads."""
 
     def __init__(
-        self, log: Log, epochs: Epochs, reserve: Reserve, reporter: Reporter, *, sign_s: float = IDLE_S
+        self,
+        log: Log,
+        epochs: Epochs,
+        reserve: Reserve,
+        reporter: Reporter,
+        *,
+        sign_s: float = IDLE_S,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Begin to write; tells what a crash left.
 
         Args:
             sign_s: seconds after which what is there is signed.
+            settings: told with the start.
         """
+        self._settings = dict(settings or {})
         self._log, self._epochs, self._reserve, self._reporter = log, epochs, reserve, reporter
         self._epoch = epochs.current()
         self._lock = threading.Lock()
@@ -103,6 +112,17 @@ class Book:
         done.add_done_callback(note)
         return done
 
+    def tell(self, kind: str, content: Mapping[str, Any]) -> int:
+        """Write an entry of the log's own life.
+
+        Returns:
+            Its number, once it is durable.
+
+        Raises:
+            LedgerUnwritable: it is not.
+        """
+        return self._writer.submit(lambda seq: fields.entry(kind, seq, now(), content)).result()
+
     def close(self) -> None:
         """Write what waits and that the process stops; sign."""
         self._writer.close()
@@ -124,7 +144,7 @@ class Book:
             digest = hashlib.sha256(torn.data).hexdigest()
             self._tell("recovered", {"size_bytes": len(torn.data), "sha256": digest})
             self._has_told_torn = True
-        self._tell("started", self._about(self._epoch))
+        self._tell("started", {**self._about(self._epoch), **self._settings})
         self._epochs.erase_old(self._epoch)
         self._log.checkpoint()
 

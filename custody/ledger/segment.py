@@ -5,8 +5,8 @@ number of its first entry, the number of entries up to there, the tree's head in
 entries and is named after its first one; a group does not go beyond its end. Entries never begin with `#` and hold no
 newline, so that a line says what it is.
 
-A complete segment may be compressed (`.log.gz`, see `packed`). Of one that has expired the leaves' hashes are there, and
-the entries that tell of the log itself (`.gone`, see `gone`).
+A complete segment may be compressed (`.log.gz`, see `packed`). Of one that has expired the leaves' hashes are there,
+and the entries that tell of the log itself (`.gone`, see `gone`).
 """
 
 from __future__ import annotations

@@ -295,7 +295,7 @@ def _lines_swapped(text: str) -> str:
     (_edited(lambda text: text.replace("=", "", 1)), "is neither an entry nor a hash"),
     (_edited(lambda text: text.replace("\n=", "\n==", 1)), "is not a hash"),
     (_edited(lambda text: text[: len(text) // 2]), "has not 65536 lines"),
-    (_edited(lambda text: ""), "has not 65536 lines"),
+    (_edited(lambda text: ""), "entries are missing"),
 ])  # fmt: skip
 def test_a_segment_that_did_not_expire_properly_is_refused(
     folder: Path, what: Callable[[Path], None], said: str
@@ -310,7 +310,9 @@ def test_changed_hashes_of_an_expired_segment_are_found_though_the_stored_ones_a
     expire(folder, FIRST)
     residue(folder).write_text(_lines_swapped(residue(folder).read_text()))
     shutil.rmtree(folder / "hashes")
-    with pytest.raises(LedgerBroken, match="not those that a checkpoint was signed over"):
+    with pytest.raises(
+        LedgerBroken, match=r"is not what its last line says|not those that a checkpoint was signed over"
+    ):
         verify(View(folder))
     with pytest.raises(LedgerBroken), open_log(folder):
         pass
@@ -435,7 +437,7 @@ def test_a_cold_segment_verifies_with_openssl_alone_and_each_lie_is_refused(fold
         ("older", lambda d: d.replace(b"\n70000\n", b"\n70001\n"), 12),
         ("growth", lambda d: d.replace(b"old 70000", b"old 70001"), 13),
         ("growth", lambda d: b"\n".join([*d.split(b"\n")[:2], *d.split(b"\n")[3:]]), 19),
-        ("growth", lambda d: b"\n".join(d.split(b"\n")[place] for place in (0, 2, 1, *range(3, d.count(b"\n") + 1))), 19),
+        ("growth", lambda d: b"\n".join([(lines := d.split(b"\n"))[0], lines[2], lines[1], *lines[3:]]), 19),
     ]  # fmt: skip
     for file, change, code in lies:
         data = (out / file).read_bytes()
