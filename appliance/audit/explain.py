@@ -7,6 +7,7 @@ before, and on the text, which nobody has.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 from appliance.gateway.identity import Identity, Limits
 from custody.errors import AirgapError, InputInvalid
 
+#: What a rule for texts found, as the gateway writes it: `guard NAME: ACTION COUNT`.
+_TEXT_RULE = re.compile(r"(?:^|; )guard ([a-z0-9._-]+: [a-z]+ \d+)")
 #: Values of `policy_id` where no policy decided.
 _OTHERS = {"": "no policy", "limits": "the user's limits", "guard": "a rule for texts"}
 
@@ -45,13 +48,13 @@ def explain(entry: dict[str, Any], policies: Path) -> Explanation:
         raise InputInvalid(
             f"entry {entry.get('seq')}: expected a decision, found {entry.get('kind')}", "its `of` names one"
         )
-    reason, *guard = entry["reason"].split("; guard ")
+    found = _TEXT_RULE.findall(entry["reason"])
     asked = entry.get("explanation")
     facts = {
         "decision": entry["decision"],
         "by": _OTHERS.get(entry["policy_id"], entry["policy_id"]),
-        "reason": reason,
-        "text rules": ", ".join(guard) or "found nothing",
+        "reason": entry["reason"],
+        "text rules": ", ".join(found) or "found nothing",
         "policies": entry.get("policy_sha256", "not recorded: an older gateway"),
         "user": f"{entry['user_id']}, role {entry['role']}, key {entry['key_id']}",
         "address": entry["client_ip"],
@@ -75,8 +78,8 @@ def _again(entry: dict[str, Any], asked: dict[str, Any], folder: Path) -> str:
     """Ask the policies of the version that decided."""
     from appliance.gateway.policy import Model, Policies
 
-    if entry["policy_id"] in _OTHERS and entry["decision"] == "deny":
-        return "not asked: no policy decided"
+    if entry["policy_id"] in {"limits", "guard"} or not asked["bits"]:
+        return "not asked: it was not theirs to decide"
     if not folder.is_dir():
         return f"not asked: {folder} is not there"
     try:
