@@ -29,7 +29,7 @@ class Config(BaseModel):
         auditor_key: SPKI, base64, of a P-384 key: who can open epochs.
         epoch_hours: how long one key hides texts.
         warm_days: after how many days a complete segment is compressed.
-        retention_days: how long requests are kept, by the label of the model that they were for; `default`: all others.
+        retention_days: how long requests are kept: `default` at least, longer where the label of their model says so.
         collector_key: SPKI, base64, of a P-384 key: whose word on an export counts. Empty: nothing expires.
     """
 

@@ -24,7 +24,8 @@ from custody.ledger.verify import Expired, Verdict
 from custody.ledger.view import View
 from custody.trust.keys import PublicKey
 
-#: The class of requests to models whose label has none of its own.
+#: The class of all requests; a label of a model may have a longer one. So a tombstone that lies about labels, which
+#: nobody can check any more, never makes it shorter.
 DEFAULT = "default"
 #: Of entries that name persons; their text goes, every other kind's stays.
 _PERSONAL = (b'"kind":"admitted"', b'"kind":"completed"')

@@ -104,7 +104,7 @@ def expire(receipt: Path | None, dry_run: bool, as_json: bool, file: Path) -> No
     """Take away the text of segments whose time is over, as root; for good.
 
     Each leaves a tombstone in the log, and the hashes of its entries: everything else verifies as before. The audit
-    process does it, and judges for itself: what is not past its class's days, is held, or is in no export that the
+    process does it, and judges for itself: what is not past its days, is held, or is in no export that the
     collector's key signed for, stays.
 
     \b

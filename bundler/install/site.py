@@ -242,7 +242,7 @@ class Service(Strict):
         dict[Name, Annotated[int, Field(ge=1, le=36525)]],
         Field(
             default_factory=lambda: {"default": 2190},
-            description="days that the audit log keeps requests, by the model's label; `default`: all others",
+            description="days that the audit log keeps requests: `default` at least, longer by the model's label",
         ),
     ]
     collector_key: Annotated[

@@ -50,7 +50,7 @@ def test_an_entry_names_the_policies_and_what_they_were_asked(rig: Rig) -> None:
     ("PAT-12345678", "demo", {}, "not theirs to decide", {"by": "a rule for texts", "text rules": "patient: block 1"}),
     ("x", "none", {}, "not theirs to decide", {"by": "no policy", "reason": "no such model", "label": "none"}),
     ("x", "hidden", {}, "the same: no policy permits this", {"decision": "deny", "by": "no policy"}),
-    ("x", "demo", {"X-Airgap-Client-Address": "192.0.2.9"}, "the same: forbidden by not-from", {"by": "not-from-there"}),
+    ("x", "demo", {"X-Airgap-Client-Address": "192.0.2.9"}, "the same: forbidden by not-", {"by": "not-from-there"}),
 ])  # fmt: skip
 def test_explain(
     rig: Rig, versions: Path, text: str, model: str, headers: dict[str, str], again: str, facts: dict[str, str]
