@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from appliance.audit import config
@@ -38,12 +39,8 @@ def run(settings: config.Config) -> None:
         epochs = Epochs(settings.folder, log.view.key.name, settings.auditor, settings.epoch_hours * 3600)
         rules = settings.rules
         book = Book(log, epochs, Reserve(settings.folder), reporter, settings={"keeping": rules.content()})
-        keeper = Keeper(book.tell, log.view, rules, settings.warm_days, settings.keep, reporter)
-        try:
+        with closing(book), closing(Keeper(book.tell, log.view, rules, settings.warm_days, settings.keep, reporter)):
             asyncio.run(_serve(Server(book, settings.socket, settings.uids)))
-        finally:
-            keeper.close()
-            book.close()
 
 
 async def _serve(server: Server) -> None:

@@ -31,6 +31,7 @@ from appliance.audit import keeping
 from appliance.audit.index import NAME as INDEX
 from custody.errors import AirgapError, EnvironmentProblem, InputInvalid, LedgerUnwritable, OperatorMistake
 from custody.ledger import gone, packed, segment
+from custody.ledger.log import TORN
 from custody.ledger.moment import now
 from custody.ledger.view import View
 from custody.report import Reporter
@@ -185,8 +186,15 @@ class Keeper:
             seq = self._tell("expired", {**stone.content(), **content, "receipt": order.receipt, "who": order.who})
         self._wait_signed(view, seq)
         gone.remove_text(view, name, stone)
-        (self._folder / INDEX).unlink(missing_ok=True)  # it has what the text had
+        self._remove_traces(step.span)
         return seq
+
+    def _remove_traces(self, span: keeping.Span) -> None:
+        """Take away what else has something of the text: the index, and what a crash left half in the segment."""
+        (self._folder / INDEX).unlink(missing_ok=True)
+        for file in (self._folder / TORN).glob("[0-9]*"):
+            if span.first <= int(file.name) <= span.last:
+                file.unlink()
 
     @staticmethod
     def _tombstones(view: View) -> list[tuple[int, dict[str, Any]]]:

@@ -92,8 +92,9 @@ def verify(view: View, against: Sequence[Checkpoint] = ()) -> Verdict:
             f"{view.key.name}: the tail is cut off: {frontier.size} entries, and a checkpoint over {heads[-1].size}",
             _EXPORT,
         )
-    signed = own.size if own is not None else 0
-    return Verdict(frontier.size, frontier.root(), signed, len(against), torn, gone.expired(signed))
+    late = view.checkpoint()  # a segment may have expired meanwhile
+    expired = gone.expired(late.size if late is not None else 0)
+    return Verdict(frontier.size, frontier.root(), own.size if own is not None else 0, len(against), torn, expired)
 
 
 class _Gone:

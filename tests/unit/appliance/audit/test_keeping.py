@@ -111,6 +111,9 @@ def test_text_goes_by_a_tombstone_and_everything_else_stays(
 ) -> None:
     run(kept)
     Index(View(kept.folder)).close()
+    (kept.folder / "torn").mkdir()
+    for number in (7, SIZE + 5):
+        (kept.folder / "torn" / f"{number:020}").write_bytes(b'{"half')
     receipt = ["--receipt", str(made / "receipt")]
     said = printed(airgap(kept, "expire", *receipt, "--dry-run"), capfd)
     assert said == "entries 0 to 65535, until 2018-08-16: expires\n"
@@ -127,6 +130,7 @@ def test_text_goes_by_a_tombstone_and_everything_else_stays(
     assert "expired: tombstone at entry 65605" in printed(airgap(kept, "expire", *receipt), capfd)
     assert sorted(path.name for path in (kept.folder / "segments").iterdir()) == [FIRST.replace("log", "gone"), SECOND]
     assert not (kept.folder / "index.sqlite").exists(), "it had what the text had"
+    assert [int(file.name) for file in (kept.folder / "torn").iterdir()] == [SIZE + 5]
     assert b"alice" not in (kept.folder / "segments" / FIRST.replace("log", "gone")).read_bytes()
     kept.end()
     day = now().time[:10]
