@@ -6,11 +6,14 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from appliance.audit import config
 from appliance.audit.book import Book
 from appliance.audit.epoch import Epochs
+from appliance.audit.keeper import Keeper, Tell
 from appliance.audit.reserve import Reserve
 from appliance.audit.server import Server
 from custody.errors import AirgapError
@@ -30,18 +33,26 @@ def run(settings: config.Config) -> None:
     reporter = ConsoleReporter()
     with open_log(settings.folder) as log:
         epochs = Epochs(settings.folder, log.view.key.name, settings.auditor, settings.epoch_hours * 3600)
-        book = Book(log, epochs, Reserve(settings.folder), reporter)
-        try:
-            asyncio.run(_serve(Server(book, settings.socket, settings.uids)))
-        finally:
-            book.close()
+        rules = settings.rules
+        book = Book(log, epochs, Reserve(settings.folder), reporter, settings={"keeping": rules.content()})
+        with closing(book):
+            server = Server(book, settings.socket, settings.uids)
+            asyncio.run(
+                _serve(server, lambda tell: Keeper(tell, log.view, rules, settings.warm_days, settings.keep, reporter))
+            )
 
 
-async def _serve(server: Server) -> None:
+async def _serve(server: Server, make_keeper: Callable[[Tell], Keeper]) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await server.serve(stop)
+    keeper = make_keeper(
+        lambda kind, content: asyncio.run_coroutine_threadsafe(server.tell(kind, content), loop).result()
+    )
+    try:
+        await server.serve(stop)
+    finally:
+        await asyncio.to_thread(keeper.close)  # what it writes last, it writes here
 
 
 if __name__ == "__main__":

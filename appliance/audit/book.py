@@ -29,8 +29,20 @@ _REMEMBERED = 1 << 14
 class Book:
     """An open audit log; of one thread."""
 
-    def __init__(self, log: Log, epochs: Epochs, reserve: Reserve, reporter: Reporter) -> None:
-        """Begin to write; tells what a crash left."""
+    def __init__(
+        self,
+        log: Log,
+        epochs: Epochs,
+        reserve: Reserve,
+        reporter: Reporter,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin to write; tells what a crash left.
+
+        Args:
+            settings: told with the start.
+        """
+        self._settings = dict(settings or {})
         self._log, self._epochs, self._reserve, self._reporter = log, epochs, reserve, reporter
         self._epoch = epochs.current()
         self._has_told_torn = False
@@ -85,11 +97,24 @@ class Book:
         with suppress(LedgerUnwritable):  # the next write says so to somebody
             self._log.checkpoint()
 
+    def tell(self, kind: str, content: Mapping[str, Any]) -> int:
+        """Write an entry of the log's own life.
+
+        Returns:
+            Its number, once it is durable.
+
+        Raises:
+            LedgerUnwritable: it is not.
+        """
+        seq = self._log.size
+        self._log.append([fields.entry(kind, seq, now(), content)])
+        return seq
+
     def close(self) -> None:
         """Write that the process stops; sign."""
         self._reserve.give_back()
         try:
-            self._tell("stopped", {"open": len(self._open)})
+            self.tell("stopped", {"open": len(self._open)})
             self._log.checkpoint()
         except AirgapError as error:
             self._reporter.note(f"the end is not recorded: {error.message}")
@@ -123,9 +148,9 @@ class Book:
         torn = self._log.torn
         if torn is not None and not self._has_told_torn:
             digest = hashlib.sha256(torn.data).hexdigest()
-            self._tell("recovered", {"size_bytes": len(torn.data), "sha256": digest})
+            self.tell("recovered", {"size_bytes": len(torn.data), "sha256": digest})
             self._has_told_torn = True
-        self._tell("started", self._about(self._epoch))
+        self.tell("started", {**self._about(self._epoch), **self._settings})
         self._epochs.erase_old(self._epoch)
         self._log.checkpoint()
 
@@ -134,14 +159,11 @@ class Book:
             return
         try:
             newer = self._epochs.make()
-            self._tell("epoch", self._about(newer))
+            self.tell("epoch", self._about(newer))
             self._epoch = newer
             self._epochs.erase_old(newer)
         except (AirgapError, OSError) as error:
             self._reporter.note(f"the epoch goes on, its successor could not be made: {error}")
-
-    def _tell(self, kind: str, content: Mapping[str, Any]) -> None:
-        self._log.append([fields.entry(kind, self._log.size, now(), content)])
 
     @staticmethod
     def _about(epoch: Epoch) -> dict[str, Any]:

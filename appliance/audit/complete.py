@@ -51,17 +51,22 @@ class _State:
     open: set[int] = field(default_factory=set)
     is_running: bool = False
     last: Moment | None = None
+    next: int = 0
+    gone_to: int = 0  # all requests below may have expired
 
 
 def judge(entries: Iterable[tuple[int, bytes]], *, is_live: bool) -> Judgement:
     """Read a whole log.
 
     Args:
-        entries: all of them, from the first.
+        entries: all of them, from the first; those that have expired are passed over, and nothing is said of them.
         is_live: the process runs now: what is open at the end may still end.
     """
     state = _State(Judgement())
     for seq, data in entries:
+        if seq > state.next:  # what began before may have ended in what expired
+            state.open.clear()
+            state.last, state.gone_to = None, seq
         try:
             content = json.loads(data)
             if content["schema"] != SCHEMA or content["seq"] != seq:
@@ -69,6 +74,7 @@ def judge(entries: Iterable[tuple[int, bytes]], *, is_live: bool) -> Judgement:
             _take(state, seq, content)
         except (ValueError, KeyError, TypeError) as error:
             state.found.gaps.append(Gap(seq, f"not an audit entry: {error}"))
+        state.next = seq + 1
     if not is_live:
         _require_ended(state, "the log ends")
         if state.is_running:
@@ -91,7 +97,7 @@ def _take(state: _State, seq: int, content: dict[str, Any]) -> None:
         if content["of"] in state.open:
             state.open.discard(content["of"])
             found.completed += 1
-        else:
+        elif content["of"] >= state.gone_to:
             found.gaps.append(Gap(seq, f"ends request {content['of']}, which was not open"))
     elif kind == "started":
         if state.is_running:

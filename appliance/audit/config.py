@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from appliance.audit.keeping import Rules
 from custody.errors import AirgapError, InputInvalid, OperatorMistake
 from custody.trust.keys import PublicKey
 
@@ -27,6 +28,9 @@ class Config(BaseModel):
         clients: users that may connect, by name.
         auditor_key: SPKI, base64, of a P-384 key: who can open epochs.
         epoch_hours: how long one key hides texts.
+        warm_days: after how many days a complete segment is compressed.
+        retention_days: how long requests are kept: `default` at least, longer where the label of their model says so.
+        collector_key: SPKI, base64, of a P-384 key: whose word on an export counts. Empty: nothing expires.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +42,23 @@ class Config(BaseModel):
     clients: tuple[str, ...]
     auditor_key: str
     epoch_hours: Annotated[int, Field(ge=1, le=24 * 366)] = 24
+    warm_days: Annotated[int, Field(ge=1, le=36525)] = 90
+    retention_days: dict[str, Annotated[int, Field(ge=1, le=36525)]] = {"default": 2190}
+    collector_key: str = ""
+
+    @property
+    def keep(self) -> Path:
+        """Where the process takes orders of root."""
+        return self.socket.with_name("keep.sock")
+
+    @property
+    def rules(self) -> Rules:
+        """How long what is kept.
+
+        Raises:
+            InputInvalid: no class `default`, or no such key.
+        """
+        return Rules.of(self.retention_days, self.collector_key)
 
     @property
     def auditor(self) -> PublicKey:

@@ -30,6 +30,26 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
+class Explanation(_Strict):
+    """What the policies were asked, beside what `Admitted` says anyway.
+
+    Attributes:
+        action: what was asked for.
+        at: the time that they were told, in their zone, RFC 3339.
+        bits: of a weight of the model; 0: there is no such model.
+        groups: of the user, sorted.
+        label: of the model.
+        purpose: that the client named; may be empty.
+    """
+
+    action: _Name
+    at: _Name
+    bits: _Count
+    groups: tuple[_Name, ...]
+    label: _Name
+    purpose: _Name
+
+
 class Admitted(_Strict):
     """A request that was decided on, before an engine sees it.
 
@@ -37,6 +57,7 @@ class Admitted(_Strict):
         decision: whether it goes on.
         reason: why, in the gateway's words.
         prompt_sha256: of the request's text.
+        policy_sha256: version of the policies in force, which stands for every byte of them; of older gateways: none.
     """
 
     user_id: _Name
@@ -50,6 +71,8 @@ class Admitted(_Strict):
     reason: Annotated[str, Field(max_length=4096)]
     prompt_sha256: _Sha256
     request_id: _Name
+    policy_sha256: _Sha256 | None = None
+    explanation: Explanation | None = None
 
 
 class Completed(_Strict):
@@ -92,7 +115,9 @@ def entry(kind: str, seq: int, moment: Moment, content: Mapping[str, Any]) -> by
 
 def admitted_entry(seq: int, moment: Moment, record: Admitted, epoch: int, key: bytes) -> bytes:
     """The entry before the engine sees the prompt."""
-    content = dict(vars(record))
+    content = {name: value for name, value in vars(record).items() if value is not None}
+    if record.explanation is not None:
+        content["explanation"] = vars(record.explanation)
     content["prompt_hmac"] = blind(key, "prompt", content.pop("prompt_sha256"))
     return entry("admitted", seq, moment, {**content, "epoch": epoch})
 

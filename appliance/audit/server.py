@@ -14,6 +14,7 @@ import asyncio
 import json
 import socket
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,14 @@ class Server:
             answers.setdefault(wire, []).append(answer)
         for wire, messages in answers.items():
             wire.send(messages)
+        self._sign_soon()
+
+    async def tell(self, kind: str, content: Mapping[str, Any]) -> int:
+        """`Book.tell`, in the turn of this thread."""
+        self._sign_soon()
+        return self._book.tell(kind, content)
+
+    def _sign_soon(self) -> None:
         if not self._will_sign:
             self._will_sign = True
             asyncio.get_running_loop().call_later(_SIGN_S, self._sign)

@@ -4,50 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from appliance.cli.audit_keep import expire, explain, hold
+from appliance.cli.audit_log import config_option, log_option, open_view
 from custody.errors import InputInvalid, TargetRefused
 from custody.report import show_json
-
-if TYPE_CHECKING:
-    from custody.ledger.view import View
-
-
-def _default() -> Path:
-    from appliance.audit.config import FOLDER
-
-    return FOLDER
-
-
-def _config() -> Path:
-    from appliance.audit.config import FILE
-
-    return FILE
-
-
-_log_option = click.option(
-    "--log", "folder", type=click.Path(path_type=Path, file_okay=False), default=_default,
-    show_default="/srv/airgap/audit", help="The audit log's folder, or a copy of it.",
-)  # fmt: skip
 
 
 @click.group()
 def command() -> None:
-    """Search, verify and prove what the service was asked.
+    """Search, verify, prove and keep what the service was asked.
 
     \b
     Example: airgap audit verify
     """
 
 
+for _command in (hold, expire, explain):
+    command.add_command(_command)
+
+
 @command.command()
-@click.option(
-    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), default=_config,
-    show_default="/etc/airgap/audit.json", help="Settings of the audit process.",
-)  # fmt: skip
+@config_option
 def init(file: Path) -> None:
     """Begin the audit log that the settings name, as the user of the audit process; one that is there stays.
 
@@ -73,7 +55,7 @@ def init(file: Path) -> None:
 @click.option("--model", help="Entries of this model.")
 @click.option("--decision", type=click.Choice(["allow", "deny"]), help="Admissions decided so.")
 @click.option("--request-id", help="One request, by the gateway's id.")
-@click.option("--kind", help="admitted, completed, started, stopped, epoch, recovered.")
+@click.option("--kind", help="admitted, completed, started, stopped, epoch, recovered, hold, expired.")
 @click.option("--of", type=click.IntRange(min=0), help="How the request with this seq ended.")
 @click.option("--since", default="", help="From this time on, as 2026-11-21 or 2026-11-21T08:00Z.")
 @click.option("--until", default="", help="Before this time.")
@@ -83,7 +65,7 @@ def init(file: Path) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the index lies; default: in the log's folder.",
 )
-@_log_option
+@log_option
 def search(
     user: str | None, key_id: str | None, client_ip: str | None, model: str | None, decision: str | None,
     request_id: str | None, kind: str | None, of: int | None, since: str, until: str, as_json: bool,
@@ -101,7 +83,7 @@ def search(
         "user_id": user, "key_id": key_id, "client_ip": client_ip, "model": model, "decision": decision,
         "request_id": request_id, "kind": kind, "of": of,
     }  # fmt: skip
-    opened = Index(_view(folder, None), index)
+    opened = Index(open_view(folder, None), index)
     try:
         wanted = {name: value for name, value in given.items() if value is not None}
         found = list(opened.search(wanted, since, until))
@@ -128,24 +110,31 @@ _COMMON = {"schema", "seq", "time", "kind", "boot_id", "monotonic_ms"}
     help="log.vkey from another hand; without it the folder's own is believed.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-@_log_option
+@log_option
 def verify(against: tuple[Path, ...], log_key: Path | None, as_json: bool, folder: Path) -> None:
     """Read all of the log. Two verdicts: is it intact, and is it complete?
 
-    Intact: the entries are those that checkpoints were signed over. Complete: every allowed request ended, and the
-    process never went away unannounced; gaps are for people to explain. An index that lies there is compared too.
+    Intact: the entries are those that checkpoints were signed over, and those that have expired went by a tombstone,
+    after their time, under no hold. Complete: every allowed request ended, and the process never went away unannounced;
+    gaps are for people to explain. An index that lies there is compared too.
 
     \b
     Example: airgap audit verify --against 2026-10.checkpoint --log-key audit.vkey
     """
     from appliance.audit.complete import judge
     from appliance.audit.index import NAME, Index
+    from appliance.audit.keeping import require_kept
     from custody.ledger.checkpoint import open_checkpoint
     from custody.ledger.verify import verify as core
 
-    view = _view(folder, log_key)
+    view = open_view(folder, log_key)
     heads = [open_checkpoint(file.read_bytes(), view.key, str(file))[0] for file in against]
     found = core(view, heads)
+    require_kept(view, found)
+    expired = [
+        {"first": each.stone.first, "last": each.stone.last, "tombstone": each.seq, "time": each.content["time"]}
+        for each in found.expired
+    ]
     if (folder / NAME).exists():
         index = Index(view)
         index.verify()
@@ -157,11 +146,17 @@ def verify(against: tuple[Path, ...], log_key: Path | None, as_json: bool, folde
             "intact": True, "complete": not judged.gaps, "origin": view.key.name, "entries": found.size,
             "signed": found.signed, "compared": found.compared, "admitted": judged.admitted, "denied": judged.denied,
             "completed": judged.completed, "gaps": [dataclasses.asdict(gap) for gap in judged.gaps],
+            "expired": expired,
         }  # fmt: skip
         show_json("airgap.audit-verify/1", content)
         return
     click.echo(f"log:       {view.key.name}\nentries:   {found.size}, of which a checkpoint covers {found.signed}")
     click.echo(f"requests:  {judged.admitted} allowed, {judged.completed} of them ended; {judged.denied} denied")
+    for each in expired:
+        click.echo(
+            f"expired:   entries {each['first']} to {each['last']} on {each['time'][:10]},"
+            f" by the tombstone at entry {each['tombstone']}"
+        )
     for gap in judged.gaps:
         click.echo(f"gap:       {gap.seq:8} {gap.what}")
     click.echo(f"compared:  with {found.compared} checkpoints that left the host\nverdict:   intact, {complete}")
@@ -170,7 +165,7 @@ def verify(against: tuple[Path, ...], log_key: Path | None, as_json: bool, folde
 @command.command()
 @click.argument("seq", type=click.IntRange(min=0))
 @click.argument("out", type=click.Path(path_type=Path))
-@_log_option
+@log_option
 def prove(seq: int, out: Path, folder: Path) -> None:
     """Write the proof of entry SEQ to the new folder OUT, with a script that checks it with openssl alone.
 
@@ -179,31 +174,58 @@ def prove(seq: int, out: Path, folder: Path) -> None:
     """
     from custody.ledger.kit import write_kit
 
-    write_kit(_view(folder, None), seq, out)
+    write_kit(open_view(folder, None), seq, out)
     click.echo(f"proof: {out}\ncheck: sh {out}/check {out} LOG.PEM, with the log's key from another hand")
 
 
 @command.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@_log_option
-def export(out: Path, folder: Path) -> None:
+@click.option(
+    "--segments",
+    metavar="FIRST-LAST",
+    help="Complete segments alone, by number from 0, for a medium that is written once; `0-` is all.",
+)
+@click.option(
+    "--after", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="CHECKPOINT",
+    help="With --segments: a checkpoint that left before; the proof that the log goes on from it is written too.",
+)  # fmt: skip
+@log_option
+def export(out: Path, segments: str | None, after: Path | None, folder: Path) -> None:
     """Write the log to the new folder OUT as C2SP tlog-tiles, with the auditor's copies of the epochs' keys.
+
+    With --segments: the segments' text, compressed, with paths to the checkpoint, and a script that checks all of it
+    with openssl and coreutils alone.
 
     \b
     Example: airgap audit export /media/audit/log
+    Example: airgap audit export /media/worm/2026 --segments 0-3 --after 2025.checkpoint
     """
     from appliance.audit.epoch import FOLDER
     from custody.atomic import new_folder
+    from custody.ledger.cold import names_of, write_cold
     from custody.ledger.export import export as core
 
-    view = _view(folder, None)
+    if after is not None and segments is None:
+        raise click.UsageError("--after goes with --segments")
+    view = open_view(folder, None)
+    names = names_of(view, *_range(segments)) if segments is not None else []
     new_folder(out)
-    head = core(view, out)
+    head = write_cold(view, names, out, after.read_bytes() if after else b"") if names else core(view, out)
     escrows = sorted((folder / FOLDER).glob("*.cms"))
     (out / FOLDER).mkdir()
     for escrow in escrows:
         (out / FOLDER / escrow.name).write_bytes(escrow.read_bytes())
-    click.echo(f"export: {out}, {head.size} entries of {head.origin}, {len(escrows)} epochs")
+    what = f"{len(names)} segments" if names else f"{head.size} entries"
+    click.echo(f"export: {out}, {what} of {head.origin}, {len(escrows)} epochs")
+
+
+def _range(text: str) -> tuple[int, int | None]:
+    """`2-5`, `2-` or `2`."""
+    match = re.fullmatch(r"(\d{1,9})(-(\d{1,9})?)?", text)
+    if match is None:
+        raise click.UsageError(f"--segments {text}: expected FIRST-LAST, like 0-3, or 0-")
+    first = int(match[1])
+    return first, first if match[2] is None else int(match[3]) if match[3] else None
 
 
 @command.command()
@@ -211,7 +233,7 @@ def export(out: Path, folder: Path) -> None:
 @click.option("--day", metavar="2026-11-21", help="Requests of this day (UTC).")
 @click.option("--user", help="Requests of this user.")
 @click.option("--decision", type=click.Choice(["allow", "deny"]), help="Requests decided so.")
-@_log_option
+@log_option
 def page(out: Path, day: str | None, user: str | None, decision: str | None, folder: Path) -> None:
     """Write a page for people, OUT.html: what was asked on a day, by a user, or what was denied. It reads offline.
 
@@ -222,14 +244,16 @@ def page(out: Path, day: str | None, user: str | None, decision: str | None, fol
     """
     from appliance.audit.complete import judge
     from appliance.audit.daypage import make_page
+    from appliance.audit.keeping import require_kept
     from custody.atomic import write_whole
     from custody.ledger.verify import verify as core
     from custody.page import html
 
     if out.exists():
         raise TargetRefused(f"{out}: exists already", "name a new file")
-    view = _view(folder, None)
+    view = open_view(folder, None)
     found = core(view)
+    require_kept(view, found)
     judged = judge(view.entries(0, found.size), is_live=_is_live(folder))
     entries = [json.loads(entry) for _seq, entry in view.entries(0, found.size)]
     ends = {entry["of"]: entry for entry in entries if entry["kind"] == "completed"}
@@ -259,12 +283,3 @@ def _is_live(folder: Path) -> bool:
         return True
     except OSError:
         return False  # a copy, or not ours to lock
-
-
-def _view(folder: Path, log_key: Path | None) -> View:
-    from custody.ledger.note import LogKey
-    from custody.ledger.view import View
-
-    if not folder.is_dir():
-        raise InputInvalid(f"{folder}: expected an audit log, found none", "is the data volume open? airgap unlock")
-    return View(folder, key=LogKey.parse(log_key.read_text()) if log_key is not None else None)

@@ -101,6 +101,10 @@ class Policies:
         said = "permitted" if found.allowed else "forbidden"
         return Decision(found.allowed, names, f"{said} by {', '.join(found.policies)}")
 
+    def local_time(self, now: float) -> str:
+        """The time that policies are told, in their zone: RFC 3339, to the second."""
+        return _local(int(now), self.zone)
+
     def _context(self, client_ip: str, purpose: str, now: float) -> dict[str, Any]:
         return {"client_ip": _address(client_ip), "purpose": purpose, **_clock(int(now), self.zone)}
 
@@ -112,6 +116,11 @@ def _address(client_ip: str) -> dict[str, Any]:
         # A socket that takes both families writes IPv4 like this; Cedar refuses it, and a zone.
         address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))
     return {"__extn": {"fn": "ip", "arg": str(address)}}
+
+
+@lru_cache(maxsize=16)
+def _local(now: int, zone: ZoneInfo) -> str:
+    return datetime.datetime.fromtimestamp(now, zone).isoformat()
 
 
 @lru_cache(maxsize=16)

@@ -28,7 +28,7 @@ from appliance.gateway.refusal import Refused
 from appliance.gateway.responses import Response, Responses
 from appliance.gateway.upstream import Broken, Connection, Engine
 
-_NAME, _REASON = 256, 4096
+_NAME, _REASON, _GROUPS = 256, 4096, 256
 #: Refusals of one user for asking too much are recorded once in so many seconds, with the number of those between.
 _FOLD_S = 1.0
 _JSON = json.JSONEncoder(ensure_ascii=False)
@@ -101,6 +101,11 @@ class Service:
             "user_id": identity.user_id, "key_id": identity.key_id, "client_ip": call.client_ip, "role": identity.role,
             "model": content["model"], "model_digest": named.digest if named else "",
             "prompt_sha256": hashlib.sha256(prompt).hexdigest(), "request_id": call.request_id,
+            "policy_sha256": self.policies.version, "explanation": {
+                "action": route.action, "at": self.policies.local_time(self.clock.now()),
+                "bits": named.quantization_bits if named else 0, "groups": _told(identity.groups),
+                "label": named.label if named else "", "purpose": call.purpose,
+            },
         }  # fmt: skip
         try:
             model = self._decide(call, identity, route, content, texts, len(prompt), told)
@@ -244,6 +249,12 @@ class Service:
             raise refusal.invalid(
                 f"the prompt has {count} tokens, {most} are allowed", code="prompt_too_long", param="messages"
             )
+
+
+def _told(groups: frozenset[str]) -> list[str]:
+    """Groups as they are recorded; of very many the first, and how many more, so that every record has room."""
+    names = sorted(groups)
+    return names if len(names) <= _GROUPS else [*names[:_GROUPS], f"+{len(names) - _GROUPS}"]
 
 
 def _make_ready(content: dict[str, Any], route: Route, model: ModelSettings, salt: str) -> tuple[bool, bool]:

@@ -50,6 +50,8 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "gateway_client_ca_file": str(site.tls.client_ca or ""),
         "gateway_first_policies": str(paths.CURRENT / packages(lock, "venv") / "appliance/gateway/policies/default"),
         "audit_auditor_key": site.service.auditor_key,
+        "audit_retention_days": dict(site.service.retention_days),
+        "audit_collector_key": site.service.collector_key or "",
     }
 
 

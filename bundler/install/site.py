@@ -238,9 +238,26 @@ class Service(Strict):
         EscrowKey,
         Field(description="the NAME.pub of who can tell, from the audit log, which texts were asked"),
     ]
+    retention_days: Annotated[
+        dict[Name, Annotated[int, Field(ge=1, le=36525)]],
+        Field(
+            default_factory=lambda: {"default": 2190},
+            description="days that the audit log keeps requests: `default` at least, longer by the model's label",
+        ),
+    ]
+    collector_key: Annotated[
+        EscrowKey | None,
+        Field(description="the NAME.pub of who reads exports of the audit log; without it nothing in it expires"),
+    ] = None
     parallel: Annotated[
         int, Field(ge=1, le=64, description="requests answered at the same time; each takes memory for a whole context")
     ] = 4
+
+    @model_validator(mode="after")
+    def _every_label_has_a_time(self) -> Service:
+        if "default" not in self.retention_days:
+            raise misfit("a class default, like {default: 2190}", "none", "retention_days")
+        return self
 
 
 class Acceptance(Strict):

@@ -1,8 +1,8 @@
 """A collector: keeps every checkpoint that ever left a log, and holds each new export against all of them.
 
 It stands outside the host. What root there rewrote since the last export it cannot see; everything earlier it can,
-though the log signed both. The entries of the export are read, all of them; its hash tiles are not believed, and not
-needed.
+though the log signed both. The entries of the export are read, all of them; its hash tiles are not believed. They are
+needed for entries alone that were read at an earlier collection and have expired since.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from custody.ledger.checkpoint import Checkpoint, open_checkpoint
 from custody.ledger.export import tile_path
 from custody.ledger.note import LogKey, Note
 from custody.ledger.origin import VKEY
-from custody.ledger.tree import TILE_LEVELS, Frontier, leaf_hash
+from custody.ledger.tree import HASH_BYTES, TILE_LEVELS, Frontier, leaf_hash
 from custody.ledger.view import CHECKPOINT
 
 _WIDTH = 1 << TILE_LEVELS
@@ -85,9 +85,10 @@ def _require_all(export: Path, heads: list[Checkpoint]) -> None:
     """Hash all entries; the tree must have passed through every head."""
     wanted = {head.size: [h.root for h in heads if h.size == head.size] for head in heads}
     frontier, size = Frontier(), max(wanted)
+    read = max((head.size for head in heads[:-1]), default=0)
     _require(frontier, wanted, heads[-1])
-    for entry in _entries(export, size):
-        frontier.extend([leaf_hash(entry)])
+    for leaf in _leaves(export, size, read):
+        frontier.extend([leaf])
         _require(frontier, wanted, heads[-1])
 
 
@@ -99,11 +100,20 @@ def _require(frontier: Frontier, wanted: dict[int, list[bytes]], head: Checkpoin
         )
 
 
-def _entries(export: Path, size: int) -> Iterator[bytes]:
-    """Entries out of the bundles of a tree of this size."""
+def _leaves(export: Path, size: int, read: int) -> Iterator[bytes]:
+    """Hashes of all entries, out of the bundles of a tree of this size.
+
+    Args:
+        read: entries that an earlier collection read: of these the text may have expired since. Their hashes are taken
+            instead, and have to lead to the earlier checkpoint.
+    """
     for number in range(-(-size // _WIDTH)):
         width = min(_WIDTH, size - number * _WIDTH)
         path = export / tile_path("entries", number, width)
+        if number * _WIDTH + width <= read and not path.exists():
+            row = _read(export / tile_path(0, number, width))
+            yield from (row[at : at + HASH_BYTES] for at in range(0, width * HASH_BYTES, HASH_BYTES))
+            continue
         data, at = _read(path), 0
         for _ in range(width):
             count = int.from_bytes(data[at : at + 2], "big")
@@ -111,7 +121,7 @@ def _entries(export: Path, size: int) -> Iterator[bytes]:
             if len(data) < at + 2 or len(entry) != count:
                 raise LedgerBroken(f"{path}: expected {width} entries, found fewer", "copy the export again")
             at += 2 + count
-            yield entry
+            yield leaf_hash(entry)
         if at != len(data):
             raise LedgerBroken(f"{path}: expected {width} entries, found more", "copy the export again")
 

@@ -43,10 +43,13 @@ class Disk(Protocol):
         """Whether a file or folder is there."""
 
     def names(self, folder: Path) -> list[str]:
-        """What a folder holds, sorted; nothing if it is not there."""
+        """What a folder holds, sorted; nothing if it is not there. What `replace` had not finished is passed over."""
 
     def replace(self, path: Path, data: bytes) -> None:
-        """Write a small file durably: the old one or the new one is there, never half."""
+        """Write a file durably: the old one or the new one is there, never half."""
+
+    def remove(self, path: Path) -> None:
+        """Take a file away durably; one that is not there stays so."""
 
 
 class _OpenFile:
@@ -96,13 +99,19 @@ class RealDisk:
         return path.exists()
 
     def names(self, folder: Path) -> list[str]:
-        """What a folder holds, sorted; nothing if it is not there."""
-        return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        """What a folder holds, sorted; nothing if it is not there. What `replace` had not finished is passed over."""
+        found = folder.iterdir() if folder.is_dir() else ()
+        return sorted(entry.name for entry in found if not (entry.name[0] == "." and entry.name.endswith(".part")))
 
     def replace(self, path: Path, data: bytes) -> None:
-        """Write a small file durably: the old one or the new one is there, never half."""
+        """Write a file durably: the old one or the new one is there, never half."""
         path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         write_whole(path, data, mode=_FILE_MODE)
+
+    def remove(self, path: Path) -> None:
+        """Take a file away durably; one that is not there stays so."""
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def read_all(disk: Disk, path: Path) -> bytes:

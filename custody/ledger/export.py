@@ -15,6 +15,7 @@ from custody.errors import LedgerBroken
 from custody.ledger.checkpoint import Checkpoint
 from custody.ledger.disk import read_all
 from custody.ledger.origin import PEM, VKEY
+from custody.ledger.segment import SEGMENT_ENTRIES, number_of
 from custody.ledger.tree import HASH_BYTES, TILE_LEVELS, frontier_at
 from custody.ledger.view import CHECKPOINT, View
 
@@ -30,7 +31,7 @@ def tile_path(level: int | str, index: int, width: int) -> Path:
 
 
 def tiles(view: View, head: Checkpoint) -> Iterator[tuple[Path, bytes]]:
-    """Every tile and entry bundle of the tree of a checkpoint, by its path.
+    """Every tile and entry bundle of the tree of a checkpoint, by its path; no bundles of what has expired.
 
     Raises:
         LedgerBroken: the hashes do not make this head.
@@ -50,10 +51,17 @@ def tiles(view: View, head: Checkpoint) -> Iterator[tuple[Path, bytes]]:
                 raise view.broken(f"hashes from {start} on of level {level} are missing")
             yield tile_path(level, start // _WIDTH, width), row
         level, count = level + 1, count >> TILE_LEVELS
-    entries = view.entries(0, head.size)
-    for number in range(-(-head.size // _WIDTH)):
+    here = [name for name in view.segments() if view.has_text(name)]
+    entries = (pair for name in here for pair in view.entries(*_span(name, head.size)))
+    for number in (at // _WIDTH for name in here for at in range(*_span(name, head.size), _WIDTH)):
         bundle = [len(entry).to_bytes(2, "big") + entry for _index, entry in islice(entries, _WIDTH)]
         yield tile_path("entries", number, len(bundle)), b"".join(bundle)
+
+
+def _span(name: str, size: int) -> tuple[int, int]:
+    """Entries of a segment in the tree of `size` entries."""
+    first = number_of(name)
+    return first, max(first, min(first + SEGMENT_ENTRIES, size))
 
 
 def export(view: View, folder: Path) -> Checkpoint:

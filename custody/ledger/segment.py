@@ -4,6 +4,9 @@ An entry is one line, a JSON object. What was made durable together is a group; 
 number of its first entry, the number of entries up to there, the tree's head in base64. A segment holds 65,536
 entries and is named after its first one; a group does not go beyond its end. Entries never begin with `#` and hold no
 newline, so that a line says what it is.
+
+A complete segment may be compressed (`.log.gz`, see `packed`). Of one that has expired the leaves' hashes are there,
+and the entries that tell of the log itself (`.gone`, see `gone`).
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ from custody.errors import InputInvalid
 from custody.ledger.tree import TILE_LEVELS, Frontier, leaf_hash
 
 FOLDER = "segments"
+#: Forms of a segment. Where two are there, a step from one to the next was cut short, and the first one counts.
+TEXT, PACKED, GONE = FORMS = (".log", ".log.gz", ".gone")
 #: Entries of a segment: 256 tiles of 256, so that a segment is a complete subtree.
-SEGMENT_ENTRIES = 1 << 16
+LEVEL = 16
+SEGMENT_ENTRIES = 1 << LEVEL
 #: C2SP entry bundles give an entry's length in 16 bits.
 ENTRY_MAX_BYTES = (1 << 16) - 1
 _MARK = ord("#")
@@ -28,6 +34,17 @@ _END_LINE = re.compile(rb"(?<=\n)#(\d{1,19}) \d{1,19} [A-Za-z0-9+/]{43}=\n")
 def name_of(index: int) -> str:
     """Name of the segment that holds an entry."""
     return f"{index // SEGMENT_ENTRIES * SEGMENT_ENTRIES:020}.log"
+
+
+def number_of(name: str) -> int:
+    """Number of a segment's first entry, by any of its names."""
+    return int(name.partition(".")[0])
+
+
+def is_complete(text: bytes, first: int) -> bool:
+    """Whether a segment says of itself that it is full."""
+    last = text[text.rfind(b"\n", 0, -1) + 1 :]
+    return last.startswith(b"#") and last.split(b" ")[1:2] == [b"%d" % (first + SEGMENT_ENTRIES)]
 
 
 def require_entry(entry: bytes) -> None:
@@ -64,6 +81,14 @@ def spans(data: bytes) -> Iterator[tuple[int, int]]:
             return  # the last line has no end
         yield begin, end
         begin = after
+
+
+def numbered(data: bytes, first: int) -> Iterator[tuple[int, bytes]]:
+    """Entries of a segment's whole groups, with their numbers."""
+    for begin, end in spans(data):
+        for entry in data[begin:end].split(b"\n")[:-1]:
+            yield first, entry
+            first += 1
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,17 @@ happened was written down; that is *complete*, and the writers know how to judge
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from custody.errors import LedgerBroken
+from custody.ledger import residue, segment
 from custody.ledger.checkpoint import Checkpoint
+from custody.ledger.gone import MARK, Tombstone
 from custody.ledger.hashes import Hashes
+from custody.ledger.residue import Residue
 from custody.ledger.segment import Group, Reading
 from custody.ledger.tree import HASH_BYTES, TILE_LEVELS, Frontier
 from custody.ledger.view import View
@@ -29,6 +34,7 @@ class Verdict:
         signed: entries that the log's own newest checkpoint covers; what follows is vouched for by nobody yet.
         compared: checkpoints from elsewhere that the log goes on from.
         torn_bytes: at the end, of a group that was never acknowledged, or is being written now.
+        expired: segments whose text is gone, each by a tombstone that is signed; in order.
     """
 
     size: int
@@ -36,6 +42,21 @@ class Verdict:
     signed: int
     compared: int
     torn_bytes: int
+    expired: tuple[Expired, ...] = ()
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A segment whose text is gone.
+
+    Attributes:
+        seq: number of the tombstone's entry.
+        content: of that entry.
+    """
+
+    stone: Tombstone
+    seq: int
+    content: dict[str, Any]
 
 
 def verify(view: View, against: Sequence[Checkpoint] = ()) -> Verdict:
@@ -49,7 +70,7 @@ def verify(view: View, against: Sequence[Checkpoint] = ()) -> Verdict:
     """
     own = view.checkpoint()  # first: entries that are written meanwhile are after it
     heads = sorted([*against, *([own] if own is not None else [])], key=lambda head: head.size)
-    frontier, torn = Frontier(), 0
+    frontier, torn, gone = Frontier(), 0, _Gone(view)
     _compare(view, frontier, (), heads)
     names = view.segments()
     for name in names:
@@ -59,8 +80,11 @@ def verify(view: View, against: Sequence[Checkpoint] = ()) -> Verdict:
             _require_stored(view, group, index)
             _compare(view, before, group.leaves, heads)
             before = reading.frontier
+            if isinstance(reading, Residue):
+                gone.roots[name] = dict(group.ended)[segment.LEVEL // TILE_LEVELS]
         frontier, torn = reading.frontier, len(reading.rest)
         signed = own.size if own is not None else 0
+        gone.look(name, reading)
         if torn and (name != names[-1] or not reading.is_torn or frontier.size < signed):
             raise _changed(view, reading, index)
     if heads and heads[-1].size > frontier.size:
@@ -68,7 +92,47 @@ def verify(view: View, against: Sequence[Checkpoint] = ()) -> Verdict:
             f"{view.key.name}: the tail is cut off: {frontier.size} entries, and a checkpoint over {heads[-1].size}",
             _EXPORT,
         )
-    return Verdict(frontier.size, frontier.root(), own.size if own is not None else 0, len(against), torn)
+    late = view.checkpoint()  # a segment may have expired meanwhile
+    expired = gone.expired(late.size if late is not None else 0)
+    return Verdict(frontier.size, frontier.root(), own.size if own is not None else 0, len(against), torn, expired)
+
+
+class _Gone:
+    """Segments that are gone, by name with their tree heads, and the tombstones that say so."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.roots: dict[str, bytes] = {}
+        self._stones: list[tuple[int, dict[str, Any]]] = []
+
+    def look(self, name: str, reading: Reading) -> None:
+        """Take the tombstones out of a segment."""
+        kind = residue if isinstance(reading, Residue) else segment
+        if MARK in reading.data:
+            found = kind.numbered(reading.data, segment.number_of(name))
+            marked = ((index, json.loads(entry)) for index, entry in found if MARK in entry)
+            self._stones += [(index, content) for index, content in marked if content.get("kind") == "expired"]
+
+    def expired(self, signed: int) -> tuple[Expired, ...]:
+        """One signed tombstone for each, that speaks of this segment; others of it are not looked at."""
+        return tuple(self._expired(name, root.hex(), signed) for name, root in self.roots.items())
+
+    def _expired(self, name: str, root: str, signed: int) -> Expired:
+        first, why = segment.number_of(name), "no entry says that it expired"
+        for seq, content in self._stones:
+            if content.get("first") != first:
+                continue
+            try:
+                stone = Tombstone.parse(content)
+                if stone.root != root:
+                    raise ValueError("is of another tree")
+            except (ValueError, TypeError) as error:
+                why = f"its tombstone, entry {seq}, {error}"
+                continue
+            if seq < signed:
+                return Expired(stone, seq, content)
+            why = f"its tombstone, entry {seq}, is not signed"
+        raise LedgerBroken(f"{self._view.key.name}: the text of segment {name} is gone, and {why}", _EXPORT)
 
 
 @dataclass

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
+from appliance.audit.config import Config
 from bundler.install.plan import describe, role_variables
 from bundler.install.site import load_site
 from bundler.manifest.gpu import LockedGpu
+from custody.errors import InputInvalid
 from tests.bundles import lock
 from tests.vm.hosts import load_hosts
 from tests.vm.sitefiles import site_yml
@@ -34,6 +37,25 @@ def test_every_variable_is_declared_by_a_role(tmp_path: Path) -> None:
     assert variables["base_keep_boot_image"]
     assert variables["network_routes"] == [{"to": "172.20.0.0/16", "via": "10.0.2.2"}]
     assert any("172.20.0.0/16" in line for line in describe(lock(), site, release))
+
+
+def test_how_long_requests_are_kept_travels_to_the_audit_process(tmp_path: Path) -> None:
+    file = tmp_path / "site.yml"
+    text = site_yml(load_hosts()["appliance"])
+    release = Path("/opt/airgap/releases/small-1")
+    file.write_text(text)
+    variables = role_variables(lock(), load_site(file), release)
+    assert (variables["audit_retention_days"], variables["audit_collector_key"]) == ({"default": 2190}, "")
+    key = variables["audit_auditor_key"]
+    file.write_text(text + f"  retention_days: {{default: 30, clinical: 3650}}\n  collector_key: {key}\n")
+    variables = role_variables(lock(), load_site(file), release)
+    assert variables["audit_retention_days"] == {"default": 30, "clinical": 3650}
+    assert variables["audit_collector_key"] == key
+    file.write_text(text + "  retention_days: {clinical: 3650}\n")
+    with pytest.raises(InputInvalid, match="retention_days: expected a class default"):
+        load_site(file)
+    written = yaml.safe_load((ROLES / "audit/vars/main.yml").read_text())["_audit_config"]
+    assert set(written) == set(Config.model_fields)
 
 
 def test_a_lock_with_a_gpu_has_its_driver_loaded_and_its_site_s_layout(tmp_path: Path) -> None:

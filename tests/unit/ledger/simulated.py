@@ -42,6 +42,10 @@ class Sim:
         self._do("replace", path, 0, data)
         self.files[path] = bytearray(data)
 
+    def remove(self, path: Path) -> None:
+        self._do("remove", path)
+        self.files.pop(path, None)
+
     def _do(self, what: str, path: Path, number: int = 0, data: bytes = b"") -> None:
         if callable(self.fault):
             self.fault(what, path)
@@ -131,6 +135,9 @@ def cuts(start: dict[Path, bytes], ops: list[tuple[str, Path, int, bytes]], step
         elif what == "truncate":
             pending.setdefault(path, []).append((offset, None))
             del cached[path][offset:]
+        elif what == "remove":
+            for kept in (cached, durable, pending):
+                kept.pop(path, None)  # type: ignore[attr-defined]
         elif what in {"make", "replace"}:
             cached[path] = bytearray(data)
             durable[path] = data

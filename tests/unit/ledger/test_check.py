@@ -94,7 +94,7 @@ def test_the_script_refuses_another_log_s_key(tmp_path: Path) -> None:
 def test_the_manual_s_one_line_makes_the_leaf(tmp_path: Path) -> None:
     view = make_log(tmp_path / "log", 3, 9)
     page = Path(__file__).parents[3] / "docs/design/ledger.md"
-    (line,) = (line for line in page.read_text().splitlines() if line.startswith("    sed -n"))
+    (line,) = (line for line in page.read_text().splitlines() if line.startswith("    zcat -f"))
     command = line.partition("#")[0]
     done = subprocess.run(["sh", "-c", command], cwd=view.folder, capture_output=True, text=True, check=True)
     assert done.stdout.split()[0] == leaf_hash(view.entry(5)).hex()

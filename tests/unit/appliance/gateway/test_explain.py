@@ -1,0 +1,98 @@
+"""Why a request was decided so: what its entry says, and the same policies asked again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.audit.explain import explain
+from appliance.audit.fields import Admitted, admitted_entry
+from appliance.gateway.policy import Policies
+from appliance.gateway.service import _told
+from custody import errors
+from custody.errors import InputInvalid
+from custody.ledger.moment import now
+from tests.unit.appliance.audit.conftest import ADMITTED
+from tests.unit.appliance.gateway.rig import Rig
+from tests.unit.appliance.gateway.test_openai_client import ask
+from tests.unit.cli.test_ledger import refused
+from tests.unit.cli.test_tree import printed
+
+
+def asked(rig: Rig, text: str = "x", model: str = "demo", **headers: str) -> dict[str, Any]:
+    with rig.http(rig.alice) as client:
+        answer = client.post("/v1/chat/completions", json={**ask(text), "model": model}, headers=headers)
+    return rig.of_request(answer.headers["x-request-id"], ended=False)[0]
+
+
+@pytest.fixture
+def versions(rig: Rig, tmp_path: Path) -> Path:
+    """Policies as `airgap policy apply` keeps them."""
+    shutil.copytree(rig.base / "policies", tmp_path / Policies.load(rig.base / "policies").version)
+    return tmp_path
+
+
+def test_an_entry_names_the_policies_and_what_they_were_asked(rig: Rig) -> None:
+    entry = asked(rig, **{"X-Airgap-Purpose": "triage"})
+    assert entry["policy_sha256"] == Policies.load(rig.base / "policies").version
+    said = entry["explanation"]
+    assert said.pop("at")[:13] in {entry["time"][:13], now().time[:13]}
+    assert said == {"action": "chat", "bits": 16, "groups": [], "label": "general", "purpose": "triage"}
+
+
+@pytest.mark.parametrize(("text", "model", "headers", "again", "facts"), [
+    ("x", "demo", {}, "the same: permitted by users-ask", {"decision": "allow", "by": "users-ask", "label": "general"}),
+    ("CODE-1111", "demo", {}, "the same: permitted by users-ask", {"text rules": "code: mask 1"}),
+    ("PAT-12345678", "demo", {}, "not theirs to decide", {"by": "a rule for texts", "text rules": "patient: block 1"}),
+    ("x", "none", {}, "not theirs to decide", {"by": "no policy", "reason": "no such model", "label": "none"}),
+    ("x", "hidden", {}, "the same: no policy permits this", {"decision": "deny", "by": "no policy"}),
+    ("x", "demo", {"X-Airgap-Client-Address": "192.0.2.9"}, "the same: forbidden by not-", {"by": "not-from-there"}),
+])  # fmt: skip
+def test_explain(
+    rig: Rig, versions: Path, text: str, model: str, headers: dict[str, str], again: str, facts: dict[str, str]
+) -> None:
+    found = explain(asked(rig, text, model, **headers), versions)
+    assert again in found.again
+    assert found.facts.items() >= facts.items()
+
+
+def test_an_entry_or_policies_that_were_changed_give_another_answer(rig: Rig, versions: Path) -> None:
+    entry = asked(rig)
+    changed = {**entry, "explanation": {**entry["explanation"], "label": "hidden"}}
+    assert explain(changed, versions).again == "ANOTHER ANSWER: no policy permits this"
+    (folder,) = versions.iterdir()
+    (folder / "guard.yml").unlink()
+    assert "was changed since" in explain(entry, versions).again
+    shutil.rmtree(folder)
+    assert "is not there" in explain(entry, versions).again
+    (folder).mkdir()
+    assert "not asked: " in explain(entry, versions).again
+
+
+def test_entries_of_older_gateways_are_explained_as_far_as_they_go(versions: Path) -> None:
+    entry = json.loads(admitted_entry(3, now(), Admitted.model_validate(ADMITTED), 1, b"key"))
+    assert not {"policy_sha256", "explanation"} & set(entry)
+    found = explain(entry, versions)
+    assert found.facts["policies"] == "not recorded: an older gateway"
+    assert "does not say" in found.again
+    with pytest.raises(InputInvalid, match="expected a decision"):
+        explain({"kind": "completed", "seq": 4}, versions)
+
+
+def test_the_command(rig: Rig, versions: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    seq = str(asked(rig)["seq"])
+    words = ["audit", "explain", seq, "--log", str(rig.audit.folder), "--policies", str(versions)]
+    assert "again:       the same: permitted by users-ask" in printed(words, capfd)
+    found = json.loads(printed([*words, "--json"], capfd))
+    assert (found["schema"], found["facts"]["by"]) == ("airgap.audit-explain/1", "users-ask")
+    assert refused([*words[:2], "0", *words[3:]], capfd)[0] == errors.InputInvalid.exit_code
+
+
+def test_very_many_groups_leave_room_in_the_record() -> None:
+    names = frozenset(f"g{number:03}" for number in range(300))
+    assert _told(names)[-2:] == ["g255", "+44"]
+    assert _told(frozenset({"b", "a"})) == ["a", "b"]
