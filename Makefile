@@ -23,7 +23,7 @@ build/.system: Makefile
 
 .venv/.ready: pyproject.toml constraints.txt build/.system
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev,gateway,timestamp,token]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,dev,gateway,postgres,timestamp,token]'
 	@touch $@
 
 demo: setup ## the whole path in two virtual machines, ending with an answer

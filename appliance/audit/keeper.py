@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import socket
 import struct
@@ -21,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,6 +43,7 @@ _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 _LOOK_S, _PATIENCE = 10.0, 360
 #: Seconds that a peer may take to say what it wants, and that a signature may take.
 _SPEAK_S, _SIGN_S = 10.0, 60.0
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 #: The end of a segment's text in which its last entry stands.
 _TAIL_BYTES = segment.ENTRY_MAX_BYTES + 256
 
@@ -263,8 +265,11 @@ def send(path: Path, order: Order, timeout_s: float = 600) -> int:
     return int(answer["seq"])
 
 
-def instant(text: str) -> str:
-    """A day (2026-11-21, its beginning in UTC) or an RFC 3339 time, as entries have times; empty stays.
+def instant(text: str, *, is_end: bool = False) -> str:
+    """A day (2026-11-21, in UTC) or an RFC 3339 time, as entries have times; empty stays.
+
+    Args:
+        is_end: of a day its last moment is meant, not its first.
 
     Raises:
         InputInvalid: neither.
@@ -275,6 +280,8 @@ def instant(text: str) -> str:
         at = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError as error:
         raise InputInvalid(f"{text!r}: expected a day or a time", "2026-11-21, or 2026-11-21T08:00Z") from error
+    if is_end and _DAY.fullmatch(text):
+        at += timedelta(days=1, milliseconds=-1)
     return keeping.text_of(at if at.tzinfo is not None else at.replace(tzinfo=UTC))
 
 

@@ -48,6 +48,12 @@ def init(file: Path) -> None:
     click.echo(f"log: {settings.folder}\nkey: {key.vkey}")
 
 
+_index_option = click.option(
+    "--index", metavar="PLACE",
+    help="Where the index lies: a file, or postgresql:SOCKET-FOLDER/DATABASE; default: a file in the log's folder.",
+)  # fmt: skip
+
+
 @command.command()
 @click.option("--user", help="Entries of this user.")
 @click.option("--key-id", help="Entries of this key.")
@@ -60,16 +66,12 @@ def init(file: Path) -> None:
 @click.option("--since", default="", help="From this time on, as 2026-11-21 or 2026-11-21T08:00Z.")
 @click.option("--until", default="", help="Before this time.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-@click.option(
-    "--index",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the index lies; default: in the log's folder.",
-)
+@_index_option
 @log_option
 def search(
     user: str | None, key_id: str | None, client_ip: str | None, model: str | None, decision: str | None,
     request_id: str | None, kind: str | None, of: int | None, since: str, until: str, as_json: bool,
-    index: Path | None, folder: Path,
+    index: str | None, folder: Path,
 ) -> None:  # fmt: skip
     """Find entries. The index is only a help: what is shown was read from the log.
 
@@ -110,8 +112,11 @@ _COMMON = {"schema", "seq", "time", "kind", "boot_id", "monotonic_ms"}
     help="log.vkey from another hand; without it the folder's own is believed.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@_index_option
 @log_option
-def verify(against: tuple[Path, ...], log_key: Path | None, as_json: bool, folder: Path) -> None:
+def verify(
+    against: tuple[Path, ...], log_key: Path | None, as_json: bool, index: str | None, folder: Path
+) -> None:  # fmt: skip
     """Read all of the log. Two verdicts: is it intact, and is it complete?
 
     Intact: the entries are those that checkpoints were signed over, and those that have expired went by a tombstone,
@@ -135,10 +140,10 @@ def verify(against: tuple[Path, ...], log_key: Path | None, as_json: bool, folde
         {"first": each.stone.first, "last": each.stone.last, "tombstone": each.seq, "time": each.content["time"]}
         for each in found.expired
     ]
-    if (folder / NAME).exists():
-        index = Index(view)
-        index.verify()
-        index.close()
+    if index is not None or (folder / NAME).exists():
+        opened = Index(view, index)
+        opened.verify()
+        opened.close()
     judged = judge(view.entries(0, found.size), is_live=_is_live(folder))
     complete = "incomplete" if judged.gaps else "complete"
     if as_json:

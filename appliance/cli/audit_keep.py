@@ -25,7 +25,7 @@ def hold() -> None:
 @hold.command("add")
 @click.argument("name")
 @click.option("--from", "since", default="", help="A day or time (UTC); default: from the beginning.")
-@click.option("--until", default="", help="The same, included; default: without an end.")
+@click.option("--until", default="", help="The same; a day is included; default: without an end.")
 @click.option("--reason", required=True, help="Why; the log keeps it for good.")
 @config_option
 def hold_add(name: str, since: str, until: str, reason: str, file: Path) -> None:
@@ -55,7 +55,13 @@ def _order_hold(file: Path, action: Any, name: str, since: str, until: str, reas
     from appliance.audit.keeper import HoldOrder, Order, instant, send
     from custody.ledger.event import who
 
-    fields = {"name": name, "since": instant(since), "until": instant(until), "reason": reason, "who": who()}
+    fields = {
+        "name": name,
+        "since": instant(since),
+        "until": instant(until, is_end=True),
+        "reason": reason,
+        "who": who(),
+    }
     seq = send(config.load(file).keep, Order(hold=_checked(HoldOrder, {"action": action, **fields})))
     click.echo(f"hold: {name}, {action}: entry {seq}")
 

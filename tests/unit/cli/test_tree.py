@@ -35,6 +35,8 @@ READING = {
     "timestamp",
     "audit search",
     "audit verify",
+    "audit explain",
+    "audit hold list",
     "policy check",
     "policy show",
     "policy simulate",
@@ -43,7 +45,20 @@ READING = {
     "user show",
 }
 _USER = {f"user {verb}" for verb in ("add", "change", "group", "revoke", "rotate")}
-CHANGING = {"lock", "build", "sign", "burn", "install", "unlock", "support", "gpu", "policy apply", *_DRIVE, *_USER}
+CHANGING = {
+    "lock",
+    "build",
+    "sign",
+    "burn",
+    "install",
+    "unlock",
+    "support",
+    "gpu",
+    "policy apply",
+    "audit expire",
+    *_DRIVE,
+    *_USER,
+}
 SMALL = {
     "keys new",
     "keys public",
@@ -59,6 +74,8 @@ SMALL = {
     "trust pin",
     "audit-kit",
     "audit init",
+    "audit hold add",
+    "audit hold lift",
     "user init",
     "audit page",
     "audit prove",
