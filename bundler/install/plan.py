@@ -50,11 +50,11 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "gateway_client_ca_file": str(site.tls.client_ca or ""),
         "gateway_first_policies": str(paths.CURRENT / packages(lock, "venv") / "appliance/gateway/policies/default"),
         "audit_auditor_key": site.service.auditor_key,
-        **(_diode_variables(site.diode) if site.diode else {}),
+        **(diode_variables(site.diode) if site.diode else {}),
     }
 
 
-def _diode_variables(diode: Diode) -> dict[str, Any]:
+def diode_variables(diode: Diode) -> dict[str, Any]:
     """What only a host with a diode is told."""
     return {
         "base_more_service_users": ["airgap-diode"],
