@@ -22,7 +22,11 @@ INSIDE = "ip netns exec far"
 def receiver(host: Any) -> Iterator[None]:
     """`airgap diode receive` in the namespace beyond the wire."""
     listen = f"{AIRGAP} diode receive --listen {FAR}:5514 --folder /root/far --log-key {LOG}/log.vkey"
+    # What was sent while nobody listened is lost; here it is sent again.
+    host.check_output(f"systemctl stop {SENDER}; rm -f /srv/airgap/diode/position")
     host.check_output(f"systemd-run --unit=receiver --collect {INSIDE} {listen}")
+    wait(host, lambda: "listening" in host.check_output("journalctl --no-pager -u receiver.service"))
+    host.check_output(f"systemctl start {SENDER}")
     yield
     host.check_output("systemctl stop receiver.service")
 
@@ -105,6 +109,8 @@ def test_nothing_comes_out_of_the_diode(host: Any) -> None:
         "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('0.0.0.0', 22)); s.settimeout(5); s.recv(9)"
     )
     host.check_output(f'systemd-run --unit=ear --collect python3 -I -c "{listening}"')
+    mac = host.check_output(f"cat /sys/class/net/{WIRE}/address")
+    host.check_output(f"ip -n far neighbour replace {NEAR} lladdr {mac} nud permanent dev {WIRE}")
     before = counter(host, "refused in")
     for _ in range(3):
         host.run(f"{INSIDE} bash -c 'echo shout >/dev/udp/{NEAR}/22'")
