@@ -12,9 +12,10 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from appliance.diode import arrivals, heads
@@ -27,6 +28,7 @@ from appliance.diode.standing import Heard
 from custody.errors import AlreadyRunning, IntegrityFailure, LedgerBroken
 from custody.ledger.checkpoint import open_checkpoint
 from custody.ledger.note import LogKey
+from custody.ledger.segment import SEGMENT_ENTRIES
 from custody.ledger.view import CHECKPOINT
 from custody.lock import alone
 from custody.report import Reporter
@@ -42,6 +44,8 @@ _RECENT = 1 << 16
 #: Some seconds of 20,000 datagrams. More than net.core.rmem_max is only for root.
 BUFFER_BYTES = 64 << 20
 _BATCH = 512
+#: Taken after the end: what a full buffer may hold, and not a flood that never stops.
+_LAST_BATCHES = 400
 _TICK_S = 0.25
 _SAVE_S = 1.0
 #: Linux, include/uapi/asm-generic/socket.h and sock_diag.h.
@@ -73,7 +77,7 @@ class Receiver:
         self._fresh_bytes = 0
         self._recent: dict[int, int] = {}
         self._older: dict[int, int] = {}
-        self._last_note = b""
+        self._last_note, self._last_size = b"", 0
         self._told = 0
         self._forget()
         self._look_back()
@@ -163,10 +167,11 @@ class Receiver:
                 self.heard.forked = head.size
                 (self._received / "forked").write_bytes(found.note)
                 self._reporter.note(f"{head.origin}: signed two pasts of {head.size} entries")
-            self._last_note = found.note
+            self._last_note, self._last_size = found.note, head.size
             self._look_back()
         self.heard.sent = max(self.heard.sent, min(found.sent, self._signed))
-        self.heard.at = datetime.now(UTC).isoformat(timespec="seconds")
+        if self._last_size >= self._signed:
+            self.heard.at = datetime.now(UTC).isoformat(timespec="seconds")
 
     def _look_back(self) -> None:
         """Note what follows from the mirror and the heads."""
@@ -177,10 +182,13 @@ class Receiver:
         size, end = self._mirror.size, self._arrivals.run_end(self._mirror.size, self._signed)
         wrong = self.heard.contradicted or end + 1
         within = sorted(head for head in self._heads.by_size if size < head <= end and head < wrong)
+        # Not too many at once: more are coming.
+        within = [head for head in within if head <= size + SEGMENT_ENTRIES] or within[:1]
         if within:
+            source = self._entries(size, within[-1])
             try:
                 for stop in within:
-                    self._mirror.append(self._entries(size, stop))
+                    self._mirror.append(islice(source, stop - size))
                     self._mirror.require(self._heads.by_size[stop].head.root)
                     size = stop
                 self._mirror.commit(self._heads.by_size[stop].head.root, self._heads.by_size[stop].note)
@@ -190,12 +198,12 @@ class Receiver:
                 self.heard.contradicted = stop
                 self._reporter.note(error.message)
 
-    def _entries(self, start: int, stop: int) -> list[bytes]:
-        try:
-            return [self._fresh[seq] for seq in range(start, stop)]
-        except KeyError:
-            found = self._arrivals.read(start, stop)
-            return [found[seq] for seq in range(start, stop)]
+    def _entries(self, start: int, stop: int) -> Iterator[bytes]:
+        here: dict[int, bytes] = {}
+        for seq in range(start, stop):
+            if seq not in self._fresh and seq not in here:
+                here = self._arrivals.read(seq, min(stop, seq - seq % SEGMENT_ENTRIES + SEGMENT_ENTRIES))
+            yield self._fresh[seq] if seq in self._fresh else here[seq]
 
     def _forget(self) -> None:
         size = self._mirror.size
@@ -250,8 +258,9 @@ def receive(source: socket.socket, receiver: Receiver, is_over: Callable[[], boo
             receiver.heard.dropped = before + _dropped(source)
             receiver.save()
             saved_s = now_s
-    while drain(source, receiver):
-        pass
+    for _batch in range(_LAST_BATCHES):
+        if not drain(source, receiver):
+            break
     receiver.heard.dropped = before + _dropped(source)
 
 

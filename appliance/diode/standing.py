@@ -27,7 +27,7 @@ class Heard:
 
     Attributes:
         sent: entries that the sender says it has said as often as it will.
-        at: when a signed checkpoint was last heard, UTC, RFC 3339; empty: never.
+        at: when the newest signed checkpoint was last heard, UTC, RFC 3339; empty: never.
         datagrams: all that came.
         copies: records that had come before.
         refused: what was no message of this log, or of an entry that no checkpoint is near.

@@ -102,6 +102,30 @@ def test_what_is_under_way_is_not_missing(line: Line) -> None:
     assert line.standing().problem is None
 
 
+def test_what_waited_long_behind_a_gap_is_read_from_the_disk(line: Line) -> None:
+    said = []
+    for start in range(0, 90_000, 9_000):
+        line.append(entries(9_000, start))
+        said += line.send()
+    lost = FORM.entry(5, entries(1, 5)[0])
+    line.deliver([message for message in said if message != lost])
+    line.receiver = line.new_receiver()  # which remembers nothing of them
+    assert (line.standing().verified, numbers(line.standing().missing)) == (0, {5})
+    line.deliver([lost])
+    line.receiver.advance()
+    assert (line.standing().verdict, line.standing().verified) == ("complete", 90_000)
+    assert mirrored(line) == entries(90_000)
+
+
+def test_an_old_tree_head_said_again_does_not_hide_a_silence(line: Line) -> None:
+    line.run(entries(10))
+    old = FORM.head((line.log_folder / "checkpoint").read_bytes(), 10, 10)
+    line.run(entries(10, 10))
+    line.receiver.heard.at = "2020-01-01T00:00:00+00:00"
+    line.deliver([old])
+    assert line.receiver.heard.at.startswith("2020")
+
+
 def test_order_does_not_matter(line: Line) -> None:
     line.append(entries(2000))
     said = line.send()
