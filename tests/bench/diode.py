@@ -59,10 +59,10 @@ def run(base: Path, rate: int, repeat: int) -> None:
         receiver.send_signal(signal.SIGTERM)
         sender.wait()
         receiver.wait()
-    lost = found["dropped"]
+    each_us = [1e6 * spent / found["datagrams"] for spent in spent_s]
     print(
-        f"cap {rate:6} x {repeat}: {COUNT / span_s:7.0f} records/s, {lost} datagrams dropped; processor of the sender "
-        f"{spent_s[0] / span_s:4.0%}, of the receiver {spent_s[1] / span_s:4.0%}"
+        f"cap {rate:6} x {repeat}: {COUNT / span_s:7.0f} records/s, {found['datagrams'] / span_s:7.0f} datagrams/s, "
+        f"{found['dropped']} dropped; {each_us[0]:.0f} µs of processor a datagram to send, {each_us[1]:.0f} to receive"
     )
 
 
