@@ -181,3 +181,9 @@ class LedgerUnwritable(EnvironmentProblem):
     """A log cannot take an entry; nothing was acknowledged."""
 
     exit_code = 49
+
+
+class EntriesMissing(EnvironmentProblem):
+    """Entries of a log did not come out of the diode, or nothing is heard from it; a file brings them."""
+
+    exit_code = 50

@@ -28,6 +28,7 @@ INSTALL_LOG = Path("/var/log/airgap/install.log")
 #: Beside the engines: unit → what its lines may look like.
 _UNITS: dict[str, Sequence[re.Pattern[str]]] = {
     "nginx.service": lines.NGINX, "airgap-gateway.service": lines.SERVICE, "airgap-audit.service": lines.SERVICE,
+    "airgap-diode.service": (), "airgap-diode-link.service": (),
     "airgap-firewall.service": (), "ufw.service": (), "chrony.service": (),
     "srv-airgap.mount": (), "systemd-networkd.service": (), "ssh.service": (),
 }  # fmt: skip

@@ -43,6 +43,7 @@ _COMMANDS = {
         "verify": ("bundler.cli.verify", "check a bundle's root, signatures, list and leaves"),
         "audit-kit": ("bundler.cli.audit_kit", "write a script that checks a bundle without airgap"),
         "ledger": ("bundler.cli.ledger", "show, verify and prove what happened"),
+        "diode": ("appliance.cli.diode", "receive an audit log out of a data diode"),
         "timestamp": ("bundler.cli.timestamp", "carry RFC 3161 timestamps"),
         "diff": ("bundler.cli.diff", "show what differs between two bundles or locks"),
         "keys": ("bundler.cli.keys", "make signing keys"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from bundler.install import paths
 from bundler.install.engines import engine_variables, packages
-from bundler.install.site import Site
+from bundler.install.site import Diode, Site
 from bundler.manifest.lock import Lock
 
 
@@ -52,6 +52,26 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "audit_auditor_key": site.service.auditor_key,
         "audit_retention_days": dict(site.service.retention_days),
         "audit_collector_key": site.service.collector_key or "",
+        **(diode_variables(site.diode) if site.diode else {}),
+    }
+
+
+def diode_variables(diode: Diode) -> dict[str, Any]:
+    """What only a host with a diode is told."""
+    return {
+        "base_more_service_users": ["airgap-diode"],
+        "firewall_diode_interface": diode.interface,
+        "firewall_diode_address": diode.address,
+        "firewall_diode_receiver": diode.receiver.address,
+        "firewall_diode_port": diode.receiver.port,
+        "diode_interface": diode.interface,
+        "diode_address": diode.address,
+        "diode_receiver_address": diode.receiver.address,
+        "diode_receiver_mac": diode.receiver.mac,
+        "diode_receiver_port": diode.receiver.port,
+        "diode_repeat": diode.repeat,
+        "diode_rate": diode.records_per_second,
+        "diode_mtu": diode.mtu_bytes,
     }
 
 
@@ -60,6 +80,10 @@ def describe(lock: Lock, site: Site, release: Path) -> list[str]:
     debs = sum("appliance" in deb.uses for deb in lock.debs)
     networks = ", ".join(entry.network for entry in site.network.management)
     gpu = [f"GPUs         driver {lock.gpu.driver}, {', '.join(site.gpu.mig) or 'whole'}"] if lock.gpu else []
+    diode = []
+    if site.diode is not None:
+        far = site.diode.receiver
+        diode = [f"diode        the audit log to {far.address} UDP {far.port} by {site.diode.interface}; nothing back"]
     return [
         f"release      {release}",
         f"packages     {debs} of the distribution, exact versions, from the medium",
@@ -70,6 +94,7 @@ def describe(lock: Lock, site: Site, release: Path) -> list[str]:
         *gpu,
         f"network      {', '.join(site.network.addresses)} on {site.network.interface_mac}; no gateway, no DNS",
         f"firewall     deny in, out, forward; {networks} may reach 22 and 443",
+        *diode,
         f"service      {site.service.model} at https://{site.tls.server_name}/v1, "
         f"{site.service.parallel} requests at the same time",
     ]

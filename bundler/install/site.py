@@ -31,6 +31,7 @@ Mac = Annotated[
         'the MAC address of one card, lower case and in quotes, like "52:54:00:a1:00:01"',
     ),
 ]
+CardName = Annotated[str, text("[a-z][a-z0-9]{0,14}", "the name of a card: lower-case letters and digits, like enp4s0")]
 Serial = Annotated[
     str, text("[A-Za-z0-9._-]{1,64}", "a serial of letters, digits and ._-, in quotes if all are digits")
 ]
@@ -260,6 +261,34 @@ class Service(Strict):
         return self
 
 
+class Receiver(Strict):
+    """Where datagrams go that nobody answers."""
+
+    address: Annotated[Address, Field(description="IP address beyond the diode, or of the diode's near side")]
+    mac: Annotated[Mac, Field(description="its MAC address: nobody is asked for it")]
+    port: Annotated[int, Field(ge=1, le=65535, description="UDP port")] = 5514
+
+
+class Diode(Strict):
+    """The wire to a data diode, which the audit log leaves by."""
+
+    interface: Annotated[CardName, Field(description="a card of its own, as `ip link` shows it")]
+    address: Annotated[Address, Field(description="the host's own on that wire")]
+    receiver: Receiver
+    repeat: Annotated[int, Field(ge=1, le=8, description="how often each record is said")] = 2
+    records_per_second: Annotated[int, Field(ge=1, le=100_000, description="at most; their copies not counted")] = 1000
+    mtu_bytes: Annotated[
+        int, Field(ge=1280, le=9216, description="of the wire; a longer record comes by file alone")
+    ] = 1500
+
+    @model_validator(mode="after")
+    def _two_ends_of_a_wire(self) -> Diode:
+        own, far = ipaddress.ip_address(self.address), ipaddress.ip_address(self.receiver.address)
+        if own.version != far.version or own == far:
+            raise misfit(f"another address of IPv{own.version}", self.receiver.address, "receiver", "address")
+        return self
+
+
 class Acceptance(Strict):
     """A way out of the host that the site knows of and keeps."""
 
@@ -278,9 +307,21 @@ class Site(Strict):
     gpu: Annotated[Gpus, Field(description="layout of the GPUs, and what is asked of them")] = Gpus()
     tls: Tls
     service: Service
+    diode: Annotated[Diode | None, Field(description="the audit log leaves through a data diode")] = None
     accept: Annotated[
         tuple[Acceptance, ...], Field(description="other ways out that preflight finds and the site accepts")
     ] = ()
+
+    @model_validator(mode="after")
+    def _the_diode_has_a_wire_of_its_own(self) -> Site:
+        if self.diode is not None:
+            networks = [ipaddress.ip_interface(address).network for address in self.network.addresses]
+            networks += [ipaddress.ip_network(entry.network) for entry in self.network.management]
+            ends = (("address", self.diode.address), ("receiver", "address", self.diode.receiver.address))
+            for *place, address in ends:
+                if any(_contains(network, ipaddress.ip_network(address)) for network in networks):
+                    raise misfit("an address outside the host's other networks", address, "diode", *place)
+        return self
 
     @model_validator(mode="after")
     def _acceptances_are_unique(self) -> Site:

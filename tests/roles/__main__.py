@@ -17,8 +17,10 @@ def start(name: str) -> None:
     )
     container.start()
     release.furnish(container, walk)
-    if name in ("audit", "engine", "gateway"):
+    if name in ("audit", "diode", "engine", "gateway"):
         release.give_volume(container, walk)
+    if name == "diode":
+        release.give_wire(container)
     if name == "gpu":
         release.give_card(container)
 

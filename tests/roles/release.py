@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bundler.install import paths
 from bundler.install.ansible import command_line
-from bundler.install.plan import role_variables
-from bundler.install.site import load_site
+from bundler.install.plan import diode_variables, role_variables
+from bundler.install.site import Diode, load_site
 from bundler.manifest.lock import Lock, load_lock
 from tests import containers
 from tests.containers import Container, Tree
@@ -35,6 +35,8 @@ Where=/srv/airgap
 Type=tmpfs
 Options=nodev,nosuid,noexec
 """
+#: A wire to a diode: the card's name, and the addresses at its ends.
+WIRE, NEAR, FAR = "wire0", "10.9.0.1", "10.9.0.2"
 SCENARIOS = Path(__file__).parent / "molecule"
 VARIABLES = Path("/root/site/variables.json")
 
@@ -141,6 +143,20 @@ def give_card(container: Container) -> None:
     wanted = {"gpu_driver": "550.163.01", "gpu_kernel": os.uname().release, "gpu_mig": ["3g.71gb", "3g.71gb"]}
     variables = json.loads(container.run(f"cat {VARIABLES}").stdout)
     container.put(json.dumps(variables | wanted).encode(), str(VARIABLES), 0o600)
+
+
+def give_wire(container: Container) -> None:
+    """Stand a wire to another network namespace in for the one to a diode, and want the log sent by it."""
+    container.run(
+        f"ip netns add far && ip link add {WIRE} type veth peer name {WIRE} netns far"
+        f" && ip -n far address add {FAR}/24 dev {WIRE} && ip -n far link set {WIRE} up && ip -n far link set lo up"
+    )
+    mac = json.loads(container.run(f"ip -n far -json link show {WIRE}").stdout)[0]["address"]
+    diode = Diode.model_validate(
+        {"interface": WIRE, "address": NEAR, "receiver": {"address": FAR, "mac": mac}}, strict=False
+    )
+    variables = json.loads(container.run(f"cat {VARIABLES}").stdout)
+    container.put(json.dumps(variables | diode_variables(diode)).encode(), str(VARIABLES), 0o600)
 
 
 def play(playbook: Path, *options: str) -> tuple[list[str], dict[str, str]]:

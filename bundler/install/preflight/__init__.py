@@ -27,6 +27,7 @@ _CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     disk.check_drive,
     boot.check_unattended,
     network.check_card,
+    network.check_diode,
     network.check_addresses,
     network.check_ports,
     waysout.check_ways_out,

@@ -25,6 +25,17 @@ def check_card(case: Case) -> Iterator[Finding]:
         yield Finding("network.interface_mac", mac, cards, "compare with: ip -brief link")
 
 
+def check_diode(case: Case) -> Iterator[Finding]:
+    """The diode's card is there, and another one than the site's."""
+    if case.site.diode is None:
+        return
+    name, mac = case.site.diode.interface, case.site.network.interface_mac
+    cards = {card.name: read(card / "address") for card in entries(case.at(NET)) if (card / "device").exists()}
+    if cards.get(name) in (None, mac):
+        found = ", ".join(f"{card} {address}" for card, address in sorted(cards.items())) or "no card"
+        yield Finding("diode.interface", f"{name}, a card of its own", found, "compare with: ip -brief link")
+
+
 def check_addresses(case: Case) -> Iterator[Finding]:
     """No other card of this host has an address of the site file."""
     wanted = {str(ipaddress.ip_interface(address).ip) for address in case.site.network.addresses}

@@ -64,6 +64,8 @@ def _cards(case: Case) -> Iterator[WayOut]:
             continue
         elif any(_USB.fullmatch(part) for part in device.resolve().parts):
             yield WayOut(f"usb-network:{name}", "USB network adapter", "unplug it")
+        elif case.site.diode is not None and name == case.site.diode.interface:
+            continue  # one flow leaves by it, which the site file names
         elif ours and read(card / "carrier") == "1":
             yield WayOut(f"card:{name}", "a second card with a cable", "pull the cable")
 

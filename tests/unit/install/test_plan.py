@@ -75,3 +75,49 @@ def test_a_lock_with_a_gpu_has_its_driver_loaded_and_its_site_s_layout(tmp_path:
     assert variables["gpu_mig"] == ["3g.71gb", "3g.71gb"]
     assert variables["gpu_ecc"]
     assert not variables["base_keep_boot_image"]
+
+
+DIODE = """\
+diode:
+  interface: enp5s0
+  address: 10.9.0.1
+  receiver: {address: 10.9.0.2, mac: "02:00:00:00:09:02"}
+"""
+
+
+def test_only_a_site_with_a_diode_is_told_of_it(tmp_path: Path) -> None:
+    file, text = tmp_path / "site.yml", site_yml(load_hosts()["appliance"])
+    release = Path("/opt/airgap/releases/small-1")
+    file.write_text(text)
+    plain = role_variables(lock(), load_site(file), release)
+    assert not [name for name in plain if "diode" in name or name == "base_more_service_users"]
+    file.write_text(text + DIODE)
+    site = load_site(file)
+    variables = role_variables(lock(), site, release)
+    assert set(variables) <= declared()
+    assert plain.items() <= variables.items()
+    assert variables["base_more_service_users"] == ["airgap-diode"]
+    assert variables["diode_receiver_mac"] == "02:00:00:00:09:02"
+    assert (variables["firewall_diode_receiver"], variables["firewall_diode_port"]) == ("10.9.0.2", 5514)
+    assert (variables["diode_repeat"], variables["diode_rate"], variables["diode_mtu"]) == (2, 1000, 1500)
+    assert any("10.9.0.2 UDP 5514 by enp5s0" in line for line in describe(lock(), site, release))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("10.9.0.2", "10.9.0.1", "another address of IPv4"),
+        ("10.9.0.2", '"fd00::2"', "another address of IPv4"),
+        ("10.9.0.1", "10.0.2.77", "outside the host's other networks"),
+        ("10.9.0.2", "172.20.0.9", "outside the host's other networks"),
+        ("enp5s0", "enp5s0;drop", "the name of a card"),
+        ("02:00", "01:00", "the MAC address of one card"),
+        ("}", ", port: 0}", "port"),
+        ("  address: 10.9.0.1\n", "  address: 10.9.0.1\n  repeat: 9\n", "repeat"),
+    ],
+)
+def test_a_wire_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    file = tmp_path / "site.yml"
+    file.write_text(site_yml(load_hosts()["appliance"]) + DIODE.replace(old, new, 1))
+    with pytest.raises(InputInvalid, match=said):
+        load_site(file)

@@ -381,6 +381,18 @@ def test_what_cannot_be_accepted(host: FakeHost, entries: list[dict[str, str]]) 
         host.case()
 
 
+def test_the_card_of_a_diode_is_no_way_out_and_has_to_be_there(host: FakeHost) -> None:
+    receiver = {"address": "10.9.0.2", "mac": "02:00:00:00:09:02"}
+    host.site["diode"] = {"interface": "eth1", "address": "10.9.0.1", "receiver": receiver}
+    assert "eth0" in look(host.case())["diode.interface"].found
+    WAYS["card:eth1"](host)
+    assert look(host.case()) == {}
+    host.card("eth2", "pci0/0000:06:00.0", {"address": "02:00:00:00:00:04", "carrier": "1"})
+    assert set(look(host.case())) == {"card:eth2"}
+    host.site["diode"]["interface"] = "eth0"
+    assert "diode.interface" in look(host.case())
+
+
 @pytest.mark.parametrize("port", [22, 443])
 def test_an_occupied_port_is_named_with_who_holds_it(host: FakeHost, port: int) -> None:
     case = host.case()

@@ -34,7 +34,7 @@ def is_of(value: Any, option: dict[str, Any]) -> bool:
 
 
 def test_there_are_roles() -> None:
-    assert ROLES == ["audit", "base", "engine", "firewall", "gateway", "gpu", "network", "storage"]
+    assert ROLES == ["audit", "base", "diode", "engine", "firewall", "gateway", "gpu", "network", "storage"]
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -61,5 +61,6 @@ def test_the_playbook_is_an_order_of_roles() -> None:
         ("network", ["stage_b", "network"]),
         ("engine", ["stage_b", "engine"]),
         ("audit", ["stage_b", "audit"]),
+        ("diode", ["stage_b", "diode"]),
         ("gateway", ["stage_b", "gateway"]),
     ]
