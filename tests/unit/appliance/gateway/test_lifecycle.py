@@ -347,6 +347,11 @@ def test_requests_leave_no_cycles_behind(make_rig: Callable[..., Rig]) -> None:
             for body in served:
                 assert client.post("/v1/chat/completions", json=body).status_code == 200
             client.post("/v1/chat/completions", content=b"[" + b"1," * (1 << 19))
+            for _ in range(3):
+                with rig.raw() as connection:  # and gone
+                    connection.sendall(rig.request(json.dumps(ask(f"hang {long[:400_000]}")).encode()))
+    with rig.management() as client:
+        wait_for(lambda: "airgap_gateway_open_requests 0.0" in client.get("/metrics").text)
     assert resident_bytes(rig.pid("gateway")) - before < 20 << 20, "one body of each round would be 40 MB"
 
 
