@@ -37,7 +37,7 @@ from custody.errors import AirgapError, EnvironmentProblem
 _SWEEP_S = 0.5
 _CLOSE_S = 5.0
 _BACKLOG = 1024
-#: Objects made, and not freed, between looks for cycles. What is served leaves none; with Python's own 700 the looking
+#: Objects made, and not freed, between looks for cycles. Requests leave none; with Python's own 700 the looking
 #: was a tenth of a request's processor time.
 _COLLECT = 20_000
 _LOG = logging.getLogger("airgap.gateway")

@@ -60,7 +60,7 @@ class App:
         try:
             await self._serve(call, scope, receive)
         except Refused as error:
-            refused = error
+            refused = error.with_traceback(None)  # which leads back here, and would hold the body until a collection
         except asyncio.CancelledError:
             if call.ended is None:
                 raise

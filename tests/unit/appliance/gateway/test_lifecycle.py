@@ -329,6 +329,32 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+def test_requests_leave_no_cycles_behind(make_rig: Callable[..., Rig]) -> None:
+    """Which would hold bodies until somebody looks for them; here nobody does."""
+    rig = make_rig().start(before_gateway="import gc; gc.disable(); gc.freeze = gc.disable")
+    long = "x" * (1 << 20)
+    refused = [
+        ask(long), {**ask(long), "model": "none"}, {**ask(long), "model": "restricted"}, {**ask(long), "n": 7},
+        ask(f"refuse {long[:400_000]}"), ask(f"fail {long[:400_000]}"), {"model": "demo", "input": long},
+    ]  # fmt: skip
+    served = [ask(long[:400_000]), ask("pieces 3", stream=True), ask("die", stream=True)]
+    with rig.http(rig.alice) as client:
+        for number in range(45):
+            if number == 5:
+                before = resident_bytes(rig.pid("gateway"))
+            statuses = [client.post("/v1/chat/completions", json=body).status_code for body in refused]
+            assert statuses == [400, 404, 403, 400, 400, 502, 400]
+            for body in served:
+                assert client.post("/v1/chat/completions", json=body).status_code == 200
+            client.post("/v1/chat/completions", content=b"[" + b"1," * (1 << 19))
+            for _ in range(3):
+                with rig.raw() as connection:  # and gone
+                    connection.sendall(rig.request(json.dumps(ask(f"hang {long[:400_000]}")).encode()))
+    with rig.management() as client:
+        wait_for(lambda: "airgap_gateway_open_requests 0.0" in client.get("/metrics").text)
+    assert resident_bytes(rig.pid("gateway")) - before < 20 << 20, "one body of each round would be 40 MB"
+
+
 @pytest.mark.nightly
 def test_memory_is_flat_over_100000_requests(make_rig: Callable[..., Rig]) -> None:
     """From 20,000 on, when caches and pools are as full as they get.
