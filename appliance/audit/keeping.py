@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from custody.errors import AirgapError, InputInvalid, LedgerBroken, SignatureRejected
-from custody.ledger import segment
+from custody.ledger import gone, segment
 from custody.ledger.checkpoint import Checkpoint, open_checkpoint
 from custody.ledger.note import PersonKey
 from custody.ledger.verify import Expired, Verdict
@@ -290,6 +290,13 @@ def _misfit(view: View, expired: Expired, rules: Rules | None) -> str:
         return "no collector's key was set"
     head = read_receipt(view, content["receipt"].encode(), rules.collector)
     return "" if head.size > stone.last else "its receipt is of an export without them"
+
+
+def unfinished(view: View) -> list[tuple[int, int]]:
+    """Tombstones of segments whose text is still there, after a crash: number of the entry, and of the first to go."""
+    found = [(seq, content["first"]) for seq, content in _of_kind(view, gone.MARK)]
+    kept = {segment.number_of(name) for name in view.segments() if view.has_text(name)}
+    return [(seq, first) for seq, first in found if first in kept]
 
 
 def later(time: str, days: int) -> str:

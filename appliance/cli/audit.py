@@ -128,7 +128,7 @@ def verify(
     """
     from appliance.audit.complete import judge
     from appliance.audit.index import NAME, Index
-    from appliance.audit.keeping import require_kept
+    from appliance.audit.keeping import require_kept, unfinished
     from custody.ledger.checkpoint import open_checkpoint
     from custody.ledger.verify import verify as core
 
@@ -140,6 +140,7 @@ def verify(
         {"first": each.stone.first, "last": each.stone.last, "tombstone": each.seq, "time": each.content["time"]}
         for each in found.expired
     ]
+    half = unfinished(view)
     if index is not None or (folder / NAME).exists():
         opened = Index(view, index)
         opened.verify()
@@ -151,7 +152,7 @@ def verify(
             "intact": True, "complete": not judged.gaps, "origin": view.key.name, "entries": found.size,
             "signed": found.signed, "compared": found.compared, "admitted": judged.admitted, "denied": judged.denied,
             "completed": judged.completed, "gaps": [dataclasses.asdict(gap) for gap in judged.gaps],
-            "expired": expired,
+            "expired": expired, "unfinished": [{"first": first, "tombstone": seq} for seq, first in half],
         }  # fmt: skip
         show_json("airgap.audit-verify/1", content)
         return
@@ -161,6 +162,10 @@ def verify(
         click.echo(
             f"expired:   entries {each['first']} to {each['last']} on {each['time'][:10]},"
             f" by the tombstone at entry {each['tombstone']}"
+        )
+    for seq, first in half:
+        click.echo(
+            f"unfinished: text from entry {first} on is there, and its tombstone too, entry {seq}: expire it again"
         )
     for gap in judged.gaps:
         click.echo(f"gap:       {gap.seq:8} {gap.what}")

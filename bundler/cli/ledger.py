@@ -115,10 +115,14 @@ def verify(against: tuple[Path, ...], log_key: Path | None, as_json: bool, folde
         content = {
             "verdict": "intact", "origin": view.key.name, "entries": found.size, "root": found.root.hex(),
             "signed": found.signed, "compared": found.compared, "torn_bytes": found.torn_bytes,
+            "expired": [{"first": e.stone.first, "last": e.stone.last, "tombstone": e.seq} for e in found.expired],
         }  # fmt: skip
         show_json("airgap.ledger-verify/1", content)
         return
     click.echo(f"log:       {view.key.name}\nentries:   {found.size}, of which a checkpoint covers {found.signed}")
+    for each in found.expired:
+        stone = each.stone
+        click.echo(f"expired:   entries {stone.first} to {stone.last}, by the tombstone at entry {each.seq}")
     if found.torn_bytes:
         click.echo(f"torn:      {found.torn_bytes} bytes that were never acknowledged, or are being written")
     click.echo(f"compared:  with {found.compared} checkpoints that left the host\nverdict:   intact")

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from custody.ledger import origin
+from custody.ledger import gone, origin, packed, segment
+from custody.ledger.disk import RealDisk
 from custody.ledger.log import open_log
 from custody.ledger.verify import verify
 from custody.ledger.view import View
@@ -70,6 +71,16 @@ def main(base: Path) -> None:
         begun = time.perf_counter()
         size = verify(View(folder / "log")).size
         print(f"{'verify':32} {size / (time.perf_counter() - begun):8.0f} entries/s, {size} in all")
+        for name in View(folder / "log").segments()[:1] if size > segment.SEGMENT_ENTRIES else ():
+            begun = time.perf_counter()
+            size_bytes = packed.pack(RealDisk(), folder / "log" / segment.FOLDER, name)
+            print(
+                f"{'compress a segment':32} {time.perf_counter() - begun:8.2f} s, to {size_bytes} bytes (of one letter)"
+            )
+            show("proof out of it", timed(lambda n: View(folder / "log").prove(n * 7919 % 65536, head), 2))
+            begun = time.perf_counter()
+            gone.prepare(View(folder / "log"), name, lambda entry: False)
+            print(f"{'make what is left of it':32} {time.perf_counter() - begun:8.2f} s")
 
 
 if __name__ == "__main__":

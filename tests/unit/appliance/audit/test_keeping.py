@@ -208,7 +208,9 @@ def test_requests_that_do_not_say_their_label_are_kept_for_the_longest_time() ->
         keeping.Rules.of({"default": 1}, "AAAA")
 
 
-def buried(folder: Path, made: Path, at: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def buried(
+    folder: Path, made: Path, at: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, removes: bool = True
+) -> None:
     """By somebody who is root and has the log's key: a tombstone of his own, and the text removed."""
     view = View(folder)
     stone = gone.prepare(view, FIRST, keeping.keeps)
@@ -220,7 +222,8 @@ def buried(folder: Path, made: Path, at: str, change: Callable[[dict[str, Any]],
     with open_log(folder) as log:
         log.append([fields.entry("expired", log.size, Moment(at, "c", 7), change(content))])
         log.checkpoint()
-    gone.remove_text(view, FIRST, stone)
+    if removes:
+        gone.remove_text(view, FIRST, stone)
 
 
 _NOW, _EARLY = "2026-11-21T00:00:00.000Z", "2024-08-10T00:00:00.000Z"
@@ -277,6 +280,22 @@ def test_text_removed_without_a_tombstone_is_refused(kept: Process, capfd: pytes
     (kept.folder / "segments" / FIRST.replace("log", "gone")).unlink()
     code, said = refused(["audit", "verify", "--log", str(kept.folder)], capfd)
     assert (code, FIRST in said) == (19, True)
+
+
+def test_a_tombstone_whose_text_a_crash_left_is_told_and_finished(
+    kept: Process, made: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    buried(kept.folder, made, _NOW, lambda stone: stone, removes=False)
+    log = ["--log", str(kept.folder)]
+    assert "its tombstone too, entry 65602: expire it again" in printed(["audit", "verify", *log], capfd)
+    run(kept)
+    said = printed(airgap(kept, "expire", "--receipt", str(made / "receipt")), capfd)
+    assert "expired: tombstone at entry 65602" in said
+    kept.end()
+    found = json.loads(printed(["audit", "verify", "--json", *log], capfd))
+    assert ([each["tombstone"] for each in found["expired"]], found["unfinished"]) == ([65602], [])
+    said = printed(["ledger", "verify", "--ledger", str(kept.folder)], capfd)
+    assert "expired:   entries 0 to 65535, by the tombstone at entry 65602" in said
 
 
 _QUICK = "import appliance.audit.keeper as k; k._LOOK_S = 0.02\n"
