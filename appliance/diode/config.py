@@ -20,6 +20,7 @@ class Config(BaseModel):
 
     Attributes:
         log: folder of the log that is sent.
+        interface: the card that leads there; empty: whatever the routes say.
         position: file that remembers how far it was sent.
         address: IP address of the receiver.
         port: its UDP port.
@@ -34,6 +35,7 @@ class Config(BaseModel):
 
     schema_version: Literal[1]
     log: Path
+    interface: str = ""
     position: Path
     address: str
     port: Annotated[int, Field(ge=1, le=65535)]

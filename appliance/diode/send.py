@@ -149,6 +149,7 @@ class Wire:
         self._to, self._reporter = (settings.address, settings.port), reporter
         self._socket = socket.socket(socket.AF_INET6 if settings.is_v6 else socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(*_DONT_FRAGMENT[settings.is_v6])
+        self._interface = settings.interface.encode()
         self._is_refused = False
 
     def send(self, message: bytes) -> None:
@@ -159,6 +160,9 @@ class Wire:
         """
         while True:
             try:
+                if self._interface:  # no other card, whatever routes say; it may come late
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._interface)
+                    self._interface = b""
                 # Not connected: what an ICMP message says about it is not heard.
                 self._socket.sendto(message, self._to)
             except OSError as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from appliance.diode import config
 from appliance.status.line import Line, line
 from custody._run import run
 
@@ -44,7 +45,10 @@ def look() -> Iterator[Line]:
     yield _forwarding()
     yield _listening()
     yield _packet_sockets()
-    yield from _interfaces()
+    diode = config.load() if config.FILE.is_file() else None
+    if diode is not None:
+        yield _diode(diode)
+    yield from _interfaces(diode.interface if diode is not None else "")
 
 
 def our_card() -> str:
@@ -139,14 +143,25 @@ def _packet_sockets() -> Line:
     return line(TOPIC, "packet sockets", ", ".join(sorted(found)) or "none of others", warning=bool(found))
 
 
-def _interfaces() -> Iterator[Line]:
+def _diode(settings: config.Config) -> Line:
+    """The filter at the card of the diode: nothing in, one flow out."""
+    table = run(["nft", "--stateless", "list", "table", "netdev", "airgap_diode"], ok=range(256)).text
+    chains = re.findall(r'type filter hook (?:in|e)gress device "([^"]*)" priority [^;]*; policy drop;', table)
+    passing = [row for row in table.splitlines() if re.search(r"\b(accept|jump|goto|queue|fwd|dup)\b", row)]
+    flow = f"daddr {settings.address} udp dport {settings.port} "
+    bad = chains != [settings.interface] * 2 or len(passing) != 1 or flow not in passing[0]
+    found = f"one flow to {settings.address} by {settings.interface}, nothing in"
+    return line(TOPIC, "diode", "not as installed: systemctl restart airgap-diode-link" if bad else found, bad=bad)
+
+
+def _interfaces(diode: str) -> Iterator[Line]:
     links = json.loads(run(["ip", "-json", "address", "show"]).text)
     mac, wanted = our_card(), set(our_addresses())
     ours = [link for link in links if link.get("address") == mac]
     others = [
         link["ifname"]
         for link in links
-        if "UP" in link["flags"] and link["link_type"] != "loopback" and link not in ours
+        if "UP" in link["flags"] and link["link_type"] != "loopback" and link not in ours and link["ifname"] != diode
     ]
     if others:
         yield line(TOPIC, "interfaces", f"also up: {', '.join(others)}", bad=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance import engine
+from appliance.diode import config as diode_config
 from appliance.drive import config
 from appliance.status.isolation import our_addresses
 from appliance.status.line import Line, line
@@ -28,7 +29,10 @@ def look() -> Iterator[Line]:
             state, answers = engine.state(each), engine.answers(each, _TIMEOUT_S)
             found = f"{state}, {'answers' if answers else 'does not answer'}"
             yield line("service", f"engine {each.name}", found, bad=state != "active" or not answers)
-        for what, unit in (("audit log", "airgap-audit.service"), ("gateway", "airgap-gateway.service")):
+        units = {"audit log": "airgap-audit.service", "gateway": "airgap-gateway.service"}
+        if diode_config.FILE.is_file():
+            units["diode"] = "airgap-diode.service"
+        for what, unit in units.items():
             state = _state(unit)
             yield line("service", what, state, bad=state != "active")
     else:

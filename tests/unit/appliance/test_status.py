@@ -13,6 +13,7 @@ from appliance.status import isolation
 from appliance.status.line import Line, Verdict
 from tests.unit.appliance import host as hosts
 from tests.unit.appliance.conftest import Programs
+from tests.unit.appliance.diode import wire
 from tests.unit.appliance.host import AIRGAP, FINGERPRINT, Host, certificate_for, listener, new_host
 
 pytestmark = pytest.mark.root
@@ -100,6 +101,23 @@ def test_a_volume_that_no_longer_opens_by_itself_is_told(host: Host) -> None:
     assert host.status()["drives", "at boot"][0] == "warning"
     host.program("systemd-creds", '[ "$1 $2" = "decrypt --name=airgap-data" ]')
     assert host.status()["drives", "at boot"] == ("ok", "by the TPM, PCR 7")
+
+
+def test_the_wire_to_a_diode_is_no_way_out_while_its_filter_stands(host: Host) -> None:
+    host.run("ip", "link", "add", "diode0", "type", "veth", "peer", "name", "far0")
+    host.run("ip", "link", "set", "diode0", "up")
+    assert host.status()["isolation", "interfaces"] == ("bad", "also up: diode0")
+    settings = {"schema_version": 1, "log": "/srv/airgap/audit", "position": "/srv/airgap/diode/position"}
+    settings |= {"interface": "diode0", "address": wire.FAR, "port": wire.PORT}
+    host.write("/etc/airgap/diode.json", json.dumps(settings))
+    lines = host.status()
+    assert lines["isolation", "interfaces"][0] == "ok"
+    assert lines["isolation", "diode"] == ("bad", "not as installed: systemctl restart airgap-diode-link")
+    assert lines["service", "diode"] == ("ok", "active")
+    host.run("nft", "-f", "-", stdin=wire.rendered("diode.nft.j2", diode_interface="diode0"))
+    assert host.status()["isolation", "diode"] == ("ok", "one flow to 10.9.0.2 by diode0, nothing in")
+    host.run("nft", "add", "rule", "netdev", "airgap_diode", "in", "accept")
+    assert host.status()["isolation", "diode"][0] == "bad"
 
 
 def test_certificates_days_are_counted(host: Host) -> None:

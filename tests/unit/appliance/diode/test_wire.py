@@ -70,7 +70,7 @@ def test_with_loss_every_gap_is_told_and_the_file_brings_all_of_it(tmp_path: Pat
         opened.checkpoint()
     settings = {
         "schema_version": 1, "log": str(log), "position": str(tmp_path / "position"), "address": FAR, "port": PORT,
-        "repeat": repeat, "rate": 10_000, "idle_s": 0.5,
+        "repeat": repeat, "rate": 10_000, "idle_s": 0.5, "interface": "wire",
     }  # fmt: skip
     (tmp_path / "diode.json").write_text(json.dumps(settings))
     with wire(loss_percent=1) as (near, far), near.capture() as back:
