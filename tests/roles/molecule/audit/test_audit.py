@@ -69,6 +69,17 @@ def test_one_that_is_killed_comes_back_and_has_lost_nothing(host: Any) -> None:
     assert "intact" in host.check_output(f"{AIRGAP} audit verify")
 
 
+def test_root_alone_orders_a_hold(host: Any) -> None:
+    wait(host)
+    order = f"{AIRGAP} audit hold add case-17 --reason 'a test'"
+    assert host.run(f"runuser -u airgap-gateway -- {order}").rc != 0
+    host.check_output(order)
+    (hold,) = json.loads(host.check_output(f"{AIRGAP} audit hold list --json"))["holds"]
+    assert (hold["name"], hold["reason"]) == ("case-17", "a test")
+    host.check_output(f"{AIRGAP} audit hold lift case-17 --reason over")
+    assert json.loads(host.check_output(f"{AIRGAP} audit hold list --json"))["holds"] == []
+
+
 def test_it_goes_and_comes_with_the_volume(host: Any, container: Container) -> None:
     host.check_output("systemctl stop srv-airgap.mount")
     assert host.run(f"systemctl is-active {UNIT}").stdout.strip() == "inactive"
