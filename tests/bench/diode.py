@@ -22,7 +22,7 @@ from tests.unit.appliance.diode.wire import FAR, PORT, ROOT, End, wire
 
 #: About the size of an audit entry.
 ENTRY = b'{"seq":%08d,"text":"' + b"x" * 450 + b'"}'
-COUNT = 200_000
+COUNT, GROUP = 200_000, 512
 AIRGAP = Path(sys.executable).with_name("airgap")
 
 
@@ -80,7 +80,8 @@ def main(*base: str) -> None:
     with tempfile.TemporaryDirectory(dir=base[0] if base else None) as name:
         origin.make(Path(name) / "log", "bench.example/log")
         with open_log(Path(name) / "log") as log:
-            log.append([ENTRY % seq for seq in range(COUNT)])
+            for start in range(0, COUNT, GROUP):
+                log.append([ENTRY % seq for seq in range(start, min(COUNT, start + GROUP))])
             log.checkpoint()
         for rate, repeat in ((10_000, 2), (100_000, 1), (100_000, 2)):
             run(Path(name), rate, repeat)
