@@ -191,6 +191,7 @@ class Receiver:
                     self._mirror.append(islice(source, stop - size))
                     self._mirror.require(self._heads.by_size[stop].head.root)
                     size = stop
+                self.heard.save(self._received)  # whoever sees these entries verified sees when a tree head came
                 self._mirror.commit(self._heads.by_size[stop].head.root, self._heads.by_size[stop].note)
                 self._seen = self._stamp()
                 self._forget()
