@@ -60,7 +60,7 @@ def shout(host: Any, user: str, address: str, port: int) -> None:
 
 
 def test_the_log_arrives_and_is_verified(host: Any) -> None:
-    wait(host, lambda: status(host).get("verified", 0) > 1)
+    wait(host, lambda: status(host).get("verified", 0) > 0)
     host.check_output("systemctl restart airgap-audit.service")  # which says so in its log
     size = int(host.check_output(f"sed -n 2p {LOG}/checkpoint"))
     wait(host, lambda: status(host)["verified"] >= size)
