@@ -7,8 +7,9 @@ import pwd
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from appliance import settings
 from appliance.audit.keeping import Rules
 from custody.errors import AirgapError, InputInvalid, OperatorMistake
 from custody.trust.keys import PublicKey
@@ -91,11 +92,4 @@ def load(file: Path = FILE) -> Config:
     Raises:
         InputInvalid: unreadable, or not such a file.
     """
-    try:
-        return Config.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise InputInvalid(f"{file}: {error.strerror}", "airgap install") from error
-    except ValidationError as error:
-        raise InputInvalid(
-            f"{file}: {error.error_count()} fields are not as expected: {error}", "airgap install"
-        ) from error
+    return settings.load(Config, file)

@@ -6,9 +6,9 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from custody.errors import InputInvalid
+from appliance import settings
 
 FILE = Path("/etc/airgap/diode.json")
 #: IPv6 and UDP headers (RFC 8200, RFC 768); IPv4's are smaller.
@@ -45,6 +45,12 @@ class Config(BaseModel):
     idle_s: Annotated[float, Field(gt=0, le=3600)] = 30
     mtu_bytes: Annotated[int, Field(ge=1280, le=65535)] = 1500
 
+    @field_validator("address")
+    @classmethod
+    def _is_an_address(cls, text: str) -> str:
+        ipaddress.ip_address(text)
+        return text
+
     @property
     def is_v6(self) -> bool:
         """Whether the receiver's address is of IPv6."""
@@ -62,15 +68,4 @@ def load(file: Path = FILE) -> Config:
     Raises:
         InputInvalid: unreadable, or not such a file.
     """
-    try:
-        found = Config.model_validate_json(file.read_bytes())
-        ipaddress.ip_address(found.address)
-    except OSError as error:
-        raise InputInvalid(f"{file}: {error.strerror}", "airgap install") from error
-    except ValidationError as error:
-        raise InputInvalid(
-            f"{file}: {error.error_count()} fields are not as expected: {error}", "airgap install"
-        ) from error
-    except ValueError as error:
-        raise InputInvalid(f"{file}: address: {error}", "airgap install") from error
-    return found
+    return settings.load(Config, file)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from appliance import settings
 from appliance.gateway.policy import Model
-from custody.errors import InputInvalid
 
 FILE = Path("/etc/airgap/gateway.json")
 _Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[!-~]+$")]
@@ -148,10 +148,4 @@ def load(file: Path = FILE) -> Config:
     Raises:
         InputInvalid: unreadable, or not such a file.
     """
-    try:
-        return Config.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise InputInvalid(f"{file}: {error.strerror}", "airgap install") from error
-    except ValidationError as error:
-        wrong: list[Any] = [".".join(map(str, part["loc"])) + ": " + part["msg"] for part in error.errors()]
-        raise InputInvalid(f"{file}: {'; '.join(wrong)}", "airgap install") from error
+    return settings.load(Config, file)
