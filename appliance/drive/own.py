@@ -28,7 +28,7 @@ class Wanted:
         owned_pin: SID's and Admin1's PIN of a drive that somebody at the site owned before.
     """
 
-    mode: Mode | None = Mode.LUKS
+    mode: Mode | None
     psid: str = ""
     owned_pin: str = ""
 

@@ -61,7 +61,7 @@ def prepare(
     passphrase: str,
     folders: Sequence[Folder],
     *,
-    wanted: Wanted = Wanted(),  # noqa: B008 - frozen
+    wanted: Wanted = Wanted(Mode.LUKS),  # noqa: B008 - frozen
     escrow: Escrow | None = None,
     opens_itself: bool = False,
     sealed: Sealed = Sealed(),  # noqa: B008 - frozen
