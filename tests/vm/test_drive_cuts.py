@@ -40,7 +40,7 @@ from custody.errors import AirgapError
 serial, key, psid, passphrase = sys.stdin.read().split()
 try:
     volume = Volume(serial, "airgap-data", Path("/srv/airgap"))
-    print(*prepare(volume, passphrase, [], wanted=Wanted(None, psid), escrow=Escrow.to(key)), sep="\n")
+    print(*prepare(volume, passphrase, [], wanted=Wanted(None, psid), escrow=Escrow.to(key)), sep="; ")
 except AirgapError as error:
     print(error.message, error.hint)
     sys.exit(error.exit_code)
