@@ -24,25 +24,27 @@ _Tokens = Annotated[int, Field(ge=1, le=1 << 31)]
 _Number = Annotated[int, Field(ge=-(1 << 53), le=1 << 53)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A request or a piece of one; fields that are not here are not passed on."""
+
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class TextPart(_Part):
+class TextPart(Part):
     """A piece of a message."""
 
     type: Literal["text"]
     text: _Text
 
 
-class CalledFunction(_Part):
+class CalledFunction(Part):
     """What a model wanted to have called."""
 
     name: _Text
     arguments: _Text
 
 
-class ToolCall(_Part):
+class ToolCall(Part):
     """The same, with its number."""
 
     id: _Text
@@ -50,7 +52,7 @@ class ToolCall(_Part):
     function: CalledFunction
 
 
-class Message(_Part):
+class Message(Part):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -60,7 +62,7 @@ class Message(_Part):
     tool_call_id: _Text | None = None
 
 
-class Function(_Part):
+class Function(Part):
     """What a model may call."""
 
     name: _Text
@@ -69,27 +71,27 @@ class Function(_Part):
     strict: bool | None = None
 
 
-class Tool(_Part):
+class Tool(Part):
     """The same, with its kind."""
 
     type: Literal["function"]
     function: Function
 
 
-class Named(_Part):
+class Named(Part):
     """A function by name."""
 
     name: _Text
 
 
-class ToolChoice(_Part):
+class ToolChoice(Part):
     """The one function that shall be called."""
 
     type: Literal["function"]
     function: Named
 
 
-class JsonSchema(_Part):
+class JsonSchema(Part):
     """The form that an answer shall have."""
 
     name: _Text
@@ -97,20 +99,20 @@ class JsonSchema(_Part):
     strict: bool | None = None
 
 
-class ResponseFormat(_Part):
+class ResponseFormat(Part):
     """The form that an answer shall have."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class StreamOptions(_Part):
+class StreamOptions(Part):
     """`include_usage`: a last event with token counts."""
 
     include_usage: bool | None = None
 
 
-class _Generation(_Part):
+class _Generation(Part):
     model: Annotated[str, Field(min_length=1, max_length=256)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -147,7 +149,7 @@ class Completion(_Generation):
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
 
 
-class Embedding(_Part):
+class Embedding(Part):
     """POST /v1/embeddings."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from appliance.gateway import refusal
+from appliance.gateway.body import Part
 from appliance.gateway.proxy import DATA, JSON, Answer, object_of
 
-_Text = str
 _EVENT, _CALL = b"event: ", "function_call"
 #: Events that pass, by their ending: what is new in the text, what is told of it, what ends the stream.
 _DELTAS = frozenset(f"response.{part}.delta" for part in ("output_text", "reasoning_text", "function_call_arguments"))
@@ -39,57 +39,53 @@ def _require_false(value: bool) -> bool:
 _Never = Annotated[bool, AfterValidator(_require_false), WithJsonSchema({"const": False})]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
-class TextItem(_Part):
+class TextItem(Part):
     """A piece of a message."""
 
     type: Literal["input_text", "output_text"]
-    text: _Text
+    text: str
 
 
-class RefusalItem(_Part):
+class RefusalItem(Part):
     """What a model refused to say."""
 
     type: Literal["refusal"]
-    refusal: _Text
+    refusal: str
 
 
-class MessageItem(_Part):
+class MessageItem(Part):
     """One turn of a conversation."""
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: _Text | list[TextItem | RefusalItem]
+    content: str | list[TextItem | RefusalItem]
 
 
-class CallItem(_Part):
+class CallItem(Part):
     """What a model wanted to have called."""
 
     type: Literal["function_call"]
-    call_id: _Text
-    name: _Text
-    arguments: _Text
+    call_id: str
+    name: str
+    arguments: str
 
 
-class OutputItem(_Part):
+class OutputItem(Part):
     """What that gave."""
 
     type: Literal["function_call_output"]
-    call_id: _Text
-    output: _Text | list[TextItem]
+    call_id: str
+    output: str | list[TextItem]
 
 
-class Thought(_Part):
+class Thought(Part):
     """A piece of what a model thought."""
 
     type: Literal["reasoning_text", "summary_text"]
-    text: _Text
+    text: str
 
 
-class ReasoningItem(_Part):
+class ReasoningItem(Part):
     """What a model thought."""
 
     type: Literal["reasoning"]
@@ -97,37 +93,36 @@ class ReasoningItem(_Part):
     content: list[Thought] | None = None
 
 
-class FunctionTool(_Part):
+class FunctionTool(Part):
     """What a model may call."""
 
     type: Literal["function"]
-    name: _Text
-    description: _Text | None = None
+    name: str
+    description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class PlainFormat(_Part):
+class PlainFormat(Part):
     """The one form that llama-server gives answers here."""
 
     type: Literal["text"]
 
 
-class TextOptions(_Part):
+class TextOptions(Part):
     """How the answer is written."""
 
     format: PlainFormat | None = None
 
 
-class Responses(_Part):
+class Responses(Part):
     """POST /v1/responses."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
     input: (
-        _Text
-        | Annotated[list[MessageItem | CallItem | OutputItem | ReasoningItem], Field(min_length=1, max_length=2048)]
+        str | Annotated[list[MessageItem | CallItem | OutputItem | ReasoningItem], Field(min_length=1, max_length=2048)]
     )
-    instructions: _Text | None = None
+    instructions: str | None = None
     stream: bool | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=1 << 31)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
