@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from appliance.diode import arrivals
@@ -13,7 +14,7 @@ from appliance.diode.mirror import Mirror
 from appliance.diode.receive import MIRROR
 from custody.errors import InputInvalid, LedgerBroken
 from custody.ledger.checkpoint import open_checkpoint
-from custody.ledger.export import tile_path
+from custody.ledger.export import read_bundle
 from custody.ledger.origin import load_public
 from custody.ledger.segment import SEGMENT_ENTRIES
 from custody.ledger.tree import TILE_LEVELS
@@ -105,16 +106,4 @@ def _entries(export: Path, size: int, start: int) -> Iterator[bytes]:
     """Entries from `start` on out of the bundles (C2SP `tlog-tiles`) of a tree of this size; not compared yet."""
     for number in range(start // _WIDTH, -(-size // _WIDTH)):
         width = min(_WIDTH, size - number * _WIDTH)
-        path = export / tile_path("entries", number, width)
-        try:
-            data, at = path.read_bytes(), 0
-        except OSError as error:
-            raise LedgerBroken(f"{path}: {error.strerror}: the export is not whole") from error
-        for index in range(number * _WIDTH, number * _WIDTH + width):
-            count = int.from_bytes(data[at : at + 2], "big")
-            entry = data[at + 2 : at + 2 + count]
-            if len(data) < at + 2 or len(entry) != count:
-                raise LedgerBroken(f"{path}: expected {width} entries, found fewer")
-            at += 2 + count
-            if index >= start:
-                yield entry
+        yield from islice(read_bundle(export, number, width), max(0, start - number * _WIDTH), None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from custody.atomic import write_whole
 from custody.errors import InputInvalid, LedgerBroken
 from custody.ledger.checkpoint import Checkpoint, open_checkpoint
-from custody.ledger.export import tile_path
+from custody.ledger.export import read_bundle, read_part, tile_path
 from custody.ledger.note import LogKey, Note
 from custody.ledger.origin import VKEY
 from custody.ledger.tree import HASH_BYTES, TILE_LEVELS, Frontier, leaf_hash
@@ -65,9 +65,9 @@ def collect(export: Path, keep: Path) -> Collected:
         BundleMalformed, SignatureRejected: its checkpoint is none, or another log's.
     """
     key = LogKey.parse((keep / VKEY).read_text())
-    data = _read(export / CHECKPOINT)
+    data = read_part(export / CHECKPOINT)
     head, note = open_checkpoint(data, key, str(export / CHECKPOINT))
-    kept = [open_checkpoint(_read(file), key, str(file))[0] for file in sorted(keep.glob(f"*{_SUFFIX}"))]
+    kept = [open_checkpoint(read_part(file), key, str(file))[0] for file in sorted(keep.glob(f"*{_SUFFIX}"))]
     later = [old.size for old in kept if old.size > head.size]
     if later:
         raise LedgerBroken(
@@ -111,23 +111,7 @@ def _leaves(export: Path, size: int, read: int) -> Iterator[bytes]:
         width = min(_WIDTH, size - number * _WIDTH)
         path = export / tile_path("entries", number, width)
         if number * _WIDTH + width <= read and not path.exists():
-            row = _read(export / tile_path(0, number, width))
+            row = read_part(export / tile_path(0, number, width))
             yield from (row[at : at + HASH_BYTES] for at in range(0, width * HASH_BYTES, HASH_BYTES))
             continue
-        data, at = _read(path), 0
-        for _ in range(width):
-            count = int.from_bytes(data[at : at + 2], "big")
-            entry = data[at + 2 : at + 2 + count]
-            if len(data) < at + 2 or len(entry) != count:
-                raise LedgerBroken(f"{path}: expected {width} entries, found fewer", "copy the export again")
-            at += 2 + count
-            yield leaf_hash(entry)
-        if at != len(data):
-            raise LedgerBroken(f"{path}: expected {width} entries, found more", "copy the export again")
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise LedgerBroken(f"{file}: {error.strerror}: the export is not whole", "copy the export again") from error
+        yield from map(leaf_hash, read_bundle(export, number, width))

@@ -30,6 +30,37 @@ def tile_path(level: int | str, index: int, width: int) -> Path:
     return name if width == _WIDTH else name.with_name(f"{name.name}.p") / str(width)
 
 
+def read_bundle(export: Path, number: int, width: int) -> Iterator[bytes]:
+    """Entries of a bundle of an export; not compared with anything yet.
+
+    Raises:
+        LedgerBroken: the file is not there, or has not so many entries.
+    """
+    path, at = export / tile_path("entries", number, width), 0
+    data = read_part(path)
+    for _ in range(width):
+        count = int.from_bytes(data[at : at + 2], "big")
+        entry = data[at + 2 : at + 2 + count]
+        if len(data) < at + 2 or len(entry) != count:
+            raise LedgerBroken(f"{path}: expected {width} entries, found fewer", "copy the export again")
+        at += 2 + count
+        yield entry
+    if at != len(data):
+        raise LedgerBroken(f"{path}: expected {width} entries, found more", "copy the export again")
+
+
+def read_part(file: Path) -> bytes:
+    """A file of an export.
+
+    Raises:
+        LedgerBroken: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise LedgerBroken(f"{file}: {error.strerror}: the export is not whole", "copy the export again") from error
+
+
 def tiles(view: View, head: Checkpoint) -> Iterator[tuple[Path, bytes]]:
     """Every tile and entry bundle of the tree of a checkpoint, by its path; no bundles of what has expired.
 
