@@ -17,7 +17,6 @@ import os
 import re
 import select
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from appliance.audit import keeping
 from appliance.audit.index import NAME as INDEX
+from appliance.audit.wire import peer_uid
 from custody.errors import AirgapError, EnvironmentProblem, InputInvalid, LedgerUnwritable, OperatorMistake
 from custody.ledger import gone, packed, segment
 from custody.ledger.log import TORN
@@ -38,7 +38,6 @@ from custody.ledger.view import View
 from custody.report import Reporter
 
 _MAX_BYTES = 64 << 10
-_PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 #: Seconds between two looks for something to compress; of a log that is never idle, every so many looks do it anyway.
 _LOOK_S, _PATIENCE = 10.0, 360
 #: Seconds that a peer may take to say what it wants, and that a signature may take.
@@ -135,8 +134,7 @@ class Keeper:
 
     def _serve(self, peer: socket.socket) -> None:
         with peer:
-            _pid, uid, _gid = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-            if uid not in {0, os.geteuid()}:
+            if peer_uid(peer) not in {0, os.geteuid()}:
                 return
             peer.settimeout(_SPEAK_S)
             answer: dict[str, Any]
@@ -174,9 +172,8 @@ class Keeper:
         name = segment.name_of(order.first)
         if name not in view.segments()[:-1] or order.first != segment.number_of(name) or not view.has_text(name):
             raise OperatorMistake(f"entry {order.first}: no complete segment begins there whose text is kept", "")
-        begun = [
-            (seq, found) for seq, found in self._tombstones(view) if found.get("first") == order.first
-        ]  # a crash came between the tombstone and the text
+        # A crash came between the tombstone and the text.
+        begun = [(seq, found) for seq, found in keeping.of_kind(view, gone.MARK) if found.get("first") == order.first]
         step = keeping.judge(
             view, keeping.span_of(view, name), self._rules, keeping.holds(view), order.receipt.encode(), now().time
         )
@@ -200,11 +197,6 @@ class Keeper:
         for file in (self._folder / TORN).glob("[0-9]*"):
             if span.first <= int(file.name) <= span.last:
                 file.unlink()
-
-    @staticmethod
-    def _tombstones(view: View) -> list[tuple[int, dict[str, Any]]]:
-        found = ((seq, json.loads(data)) for seq, data in view.marked(gone.MARK))
-        return [(seq, content) for seq, content in found if content["kind"] == "expired"]
 
     @staticmethod
     def _wait_signed(view: View, seq: int) -> None:

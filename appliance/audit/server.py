@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,14 +21,13 @@ from pydantic import ValidationError
 
 from appliance.audit.book import Book
 from appliance.audit.fields import Admitted, Completed, Request
-from appliance.audit.wire import Wire
+from appliance.audit.wire import Wire, peer_uid
 from custody.errors import AirgapError
 
 #: Seconds after which what is there is signed, whether more comes or not.
 _SIGN_S = 1.0
 #: Seconds in which answers have to be taken when the process stops.
 _CLOSE_S = 1.0
-_PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 
 
 class Client(Wire):
@@ -76,8 +73,7 @@ class Server:
 
     def _open(self, wire: Wire) -> None:
         self._wires.add(wire)
-        peer = wire.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        if _PEER.unpack(peer)[1] not in self._uids:
+        if peer_uid(wire.transport.get_extra_info("socket")) not in self._uids:
             wire.transport.close()
 
     def _take(self, wire: Wire, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import Callable, Iterable
 from typing import cast
@@ -10,6 +11,13 @@ from typing import cast
 #: An `admitted` with every field at its largest stays below.
 MESSAGE_MAX_BYTES = 64 << 10
 _LENGTH = struct.Struct(">I")
+_PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user at the other end of a Unix socket, by the kernel's word."""
+    uid: int = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[1]
+    return uid
 
 
 class Wire(asyncio.Protocol):
