@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import pwd
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from appliance import settings
 from appliance.audit.keeping import Rules
-from custody.errors import AirgapError, InputInvalid, OperatorMistake
+from custody.errors import OperatorMistake
 from custody.trust.keys import PublicKey
 
 FILE = Path("/etc/airgap/audit.json")
@@ -68,10 +67,7 @@ class Config(BaseModel):
         Raises:
             InputInvalid: not such a key.
         """
-        try:
-            return PublicKey(base64.b64decode(self.auditor_key, validate=True))
-        except (ValueError, AirgapError) as error:
-            raise InputInvalid("auditor_key: expected SPKI in base64, found something else", "NAME.pub") from error
+        return settings.public_key("auditor_key", self.auditor_key)
 
     @property
     def uids(self) -> frozenset[int]:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from appliance import settings
 from custody.errors import AirgapError, InputInvalid, LedgerBroken, SignatureRejected
 from custody.ledger import gone, segment
 from custody.ledger.checkpoint import Checkpoint, open_checkpoint
@@ -53,10 +54,7 @@ class Rules:
         """
         if DEFAULT not in retention_days:
             raise InputInvalid(f"retention_days: expected a class {DEFAULT}, found none", "default: 2190")
-        try:
-            key = PublicKey(base64.b64decode(collector_key, validate=True)) if collector_key else None
-        except (ValueError, AirgapError) as error:
-            raise InputInvalid("collector_key: expected SPKI in base64, found something else", "NAME.pub") from error
+        key = settings.public_key("collector_key", collector_key) if collector_key else None
         return Rules(dict(retention_days), key)
 
     def content(self) -> dict[str, Any]:
@@ -93,15 +91,11 @@ class Hold:
         """Whether it has a moment in common with a span; both ends of both count."""
         return self.since <= until and (not self.until or since <= self.until)
 
-    def content(self) -> dict[str, str]:
-        """Its fields, for an entry."""
-        return {name: value for name, value in asdict(self).items() if name != "seq"}
-
 
 def holds(view: View, before: int | None = None) -> dict[str, Hold]:
     """Holds that are in force, by name; before an entry, or now."""
     found: dict[str, Hold] = {}
-    for seq, content in _of_kind(view, _HOLD):
+    for seq, content in of_kind(view, _HOLD):
         if before is not None and seq >= before:
             break
         if content["action"] == "add":
@@ -250,7 +244,7 @@ def require_kept(view: View, verdict: Verdict) -> None:
     Raises:
         LedgerBroken: naming the tombstone.
     """
-    starts = [(seq, content) for seq, content in _of_kind(view, _STARTED)] if verdict.expired else []
+    starts = [(seq, content) for seq, content in of_kind(view, _STARTED)] if verdict.expired else []
     for expired in verdict.expired:
         rules = None
         for seq, content in starts:
@@ -294,7 +288,7 @@ def _misfit(view: View, expired: Expired, rules: Rules | None) -> str:
 
 def unfinished(view: View) -> list[tuple[int, int]]:
     """Tombstones of segments whose text is still there, after a crash: number of the entry, and of the first to go."""
-    found = [(seq, content["first"]) for seq, content in _of_kind(view, gone.MARK)]
+    found = [(seq, content["first"]) for seq, content in of_kind(view, gone.MARK)]
     kept = {segment.number_of(name) for name in view.segments() if view.has_text(name)}
     return [(seq, first) for seq, first in found if first in kept]
 
@@ -309,7 +303,8 @@ def text_of(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _of_kind(view: View, mark: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+def of_kind(view: View, mark: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Entries of one kind, by number; `mark` is how canonical JSON says it."""
     for seq, data in view.marked(mark):
         content = json.loads(data)
         if f'"kind":"{content["kind"]}"'.encode() == mark:
