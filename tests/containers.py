@@ -70,8 +70,8 @@ def layer(name: str, key: str, below: Tree, make: Callable[[Container], None], b
     folder = LAYERS / f"{name}-{digest}"
     with making(LAYERS, name):
         if not folder.exists():
-            *older, _ = sorted(LAYERS.glob(f"{name}-*"), key=lambda old: old.stat().st_ctime) or [folder]
-            for old in older:  # the last may be in use by a run beside this one
+            # The newest may be in use by a run beside this one.
+            for old in sorted(LAYERS.glob(f"{name}-*"), key=lambda old: old.stat().st_ctime)[:-1]:
                 shutil.rmtree(old)
             with Container(f"{name}-layer", below, binds) as container:
                 make(container)
