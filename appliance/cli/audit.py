@@ -203,21 +203,24 @@ def prove(seq: int, out: Path, folder: Path) -> None:
 def export(out: Path, segments: str | None, after: Path | None, folder: Path) -> None:
     """Write the log to the new folder OUT as C2SP tlog-tiles, with the auditor's copies of the epochs' keys.
 
-    With --segments: the segments' text, compressed, with paths to the checkpoint, and a script that checks all of it
-    with openssl and coreutils alone.
+    The whole log is verified first. With --segments: the segments' text, compressed, with paths to the checkpoint, and
+    a script that checks all of it with openssl and coreutils alone.
 
     \b
     Example: airgap audit export /media/audit/log
     Example: airgap audit export /media/worm/2026 --segments 0-3 --after 2025.checkpoint
     """
     from appliance.audit.epoch import FOLDER
+    from appliance.audit.keeping import require_kept
     from custody.atomic import new_folder
     from custody.ledger.cold import names_of, write_cold
     from custody.ledger.export import export as core
+    from custody.ledger.verify import verify as core_verify
 
     if after is not None and segments is None:
         raise click.UsageError("--after goes with --segments")
     view = open_view(folder, None)
+    require_kept(view, core_verify(view))
     names = names_of(view, *_range(segments)) if segments is not None else []
     new_folder(out)
     head = write_cold(view, names, out, after.read_bytes() if after else b"") if names else core(view, out)

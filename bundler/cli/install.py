@@ -39,6 +39,10 @@ from custody.secret import passphrase_option
     "--downgrade-order", type=click.Path(path_type=Path, dir_okay=False),
     help="Leave to go back, signed by the recovery role: see `airgap trust order`.",
 )  # fmt: skip
+@click.option(
+    "--received-from", metavar="SERIAL",
+    help="Of the medium that the release came on, or a folder; for the ledger. `start` passes it.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Verify, check the host, show the plan, change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
@@ -52,6 +56,7 @@ def command(
     models: Path | None,
     minimum_version: int | None,
     downgrade_order: Path | None,
+    received_from: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -115,6 +120,8 @@ def command(
             if findings and not as_json:
                 click.echo("\n" + render(prepared.findings))
             return
+        if received_from is not None:
+            record_bundle("received", release, source=received_from)
         record_bundle("verified", release)
         done = core.install(prepared, reporter)
         record_bundle("installed", release, release=release.name)

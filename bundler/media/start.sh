@@ -155,6 +155,7 @@ open_medium() {
     say 'encrypted partition'
     first=$(findmnt -no SOURCE --target "$here")
     disk=$(lsblk -dnpo PKNAME "$first")
+    source=$(lsblk -dno SERIAL "$disk")
     second=$(lsblk -lnpo NAME,PARTLABEL "$disk" | awk '$2 == "airgap-sealed" { print $1 }')
     [ "$(printf '%s\n' "$second" | grep -c .)" = 1 ] || die 22 "$disk: expected one partition named airgap-sealed" "$again"
     { cryptsetup luksHeaderBackup "$second" --header-backup-file "$WORK/header" &&
@@ -184,6 +185,7 @@ CHECK
 }
 
 kit=$here/audit # beside start, for whoever audits the folder that --stage makes
+source=$here    # for the ledger; of a medium its serial
 if [ "$mode" != check ]; then
     exec 9>/run/airgap-start.lock
     flock -n 9 || die 46 'another start runs on this host' 'wait for it to end'
@@ -283,6 +285,6 @@ rm -rf "$WORK/copy" "$WORK/bootstrap"
 cd /
 status=0
 env -i PATH="$PATH" LC_ALL=C.UTF-8 HOME=/root TERM="${TERM:-dumb}" "$release/venv/bin/airgap" install "$release" \
-    --models "$here/sealed/data/models" --fingerprint "$pinned" "$@" || status=$?
+    --models "$here/sealed/data/models" --fingerprint "$pinned" --received-from "$source" "$@" || status=$?
 close_medium
 exit "$status"

@@ -23,7 +23,7 @@ KINDS = {
     "built": "the Statement",
     "signed": "the Statement",
     "burned": "the Statement; details name the medium's serial; it was read back",
-    "received": "the Statement",
+    "received": "the Statement; details name the medium's serial, or the folder that stood for it",
     "verified": "the Statement",
     "installed": "the Statement",
     "rolled back": "nothing; the subject is the release that serves again",

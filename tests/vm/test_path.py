@@ -11,6 +11,7 @@ import pytest
 from tests.vm import demo, path
 from tests.vm.conftest import Walked
 from tests.vm.packets import conversations
+from tests.vm.sitefiles import DATA_KEY
 
 OPERATOR = "10.0.2.2"
 
@@ -182,6 +183,15 @@ def test_status_is_ok_on_every_line(walked: Walked) -> None:
     assert [line for line in said["lines"] if line["verdict"] != "ok"] == []
 
 
+def test_the_hosts_ledger_tells_how_the_release_came(walked: Walked) -> None:
+    events = json.loads(walked.machine.run("airgap ledger show --json").stdout)["events"]
+    assert [event["event"] for event in events if event["event"] != "clock set"][:4] == [
+        "begun", "received", "verified", "installed",
+    ]  # fmt: skip
+    received = next(event for event in events if event["event"] == "received")
+    assert received["details"] == {"source": path.MEDIUM_SERIAL}
+
+
 def test_what_goes_to_a_helper_names_nothing_of_the_site(walked: Walked) -> None:
     text = walked.machine.run("airgap support --dry-run", timeout_s=300).stdout.decode()
     assert "POST /v1/chat/completions 200" in text
@@ -192,13 +202,42 @@ def test_what_goes_to_a_helper_names_nothing_of_the_site(walked: Walked) -> None
 
 def test_unlock_with_a_wrong_passphrase_is_refused(walked: Walked) -> None:
     walked.machine.run("systemctl stop srv-airgap.mount && cryptsetup close airgap-data")
-    airgap = "airgap unlock"
-    wrong = walked.machine.run(airgap, stdin=b"wrong wrong wrong", check=False)
+    wrong = walked.machine.run("airgap unlock", stdin=b"wrong wrong wrong", check=False)
     assert wrong.rc == 24
     assert "Traceback" not in wrong.stderr.decode()
-    right = walked.walk.secrets["data-passphrase"].encode()
-    assert walked.machine.run(airgap, stdin=right).rc == 0
+    unlock(walked)
     assert path.ask(walked.walk, walked.machine) == walked.first
+
+
+def unlock(walked: Walked) -> None:
+    """As the operator does, without a terminal."""
+    walked.machine.run("airgap unlock", stdin=walked.walk.secrets[DATA_KEY].encode())
+
+
+def test_a_data_disk_that_fails_loses_no_record(walked: Walked, host: Any) -> None:
+    """Every block of the volume fails (dm-error) while the service runs; then the disk is well again."""
+
+    def entries() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(walked.machine.run("airgap audit verify --json", timeout_s=300).stdout)
+        return found
+
+    path.ask(walked.walk, walked.machine)
+    before = entries()
+    sectors = host.check_output("blockdev --getsz /dev/mapper/airgap-data")
+    host.run_expect([0], f"dmsetup load airgap-data --table '0 {sectors} error'")
+    host.run_expect([0], "dmsetup suspend --noflush --nolockfs airgap-data && dmsetup resume airgap-data")
+    body = {"model": "airgap-words", "messages": [{"role": "user", "content": "Who answers without a record?"}]}
+    for _ in range(3):
+        status, answer = path.request(walked.walk, walked.machine, "/v1/chat/completions", body)
+        assert (status, answer["error"]["code"]) == (503, "no_record"), answer
+    assert walked.machine.run("airgap status", check=False).rc == 47
+    host.run_expect([0], "systemctl stop srv-airgap.mount; dmsetup remove airgap-data")
+    unlock(walked)
+    assert path.ask(walked.walk, walked.machine) == walked.first
+    after = entries()
+    assert after["intact"]
+    assert after["entries"] > before["entries"]
+    assert after["admitted"] == before["admitted"] + 1
 
 
 def test_no_secret_was_seen_anywhere(walked: Walked) -> None:

@@ -71,11 +71,15 @@ def test_a_request_without_an_end_and_a_kill_are_gaps(
     assert {gap["seq"] for gap in found["gaps"]} == {10}
 
 
-def test_a_changed_log_is_not_intact(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_log_is_not_intact_and_not_exported(
+    log: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     segment = next((log / "segments").iterdir())
     segment.write_text(segment.read_text().replace('"user_id":"bob"', '"user_id":"eve"'))
     code, said = refused(["audit", "verify", "--log", str(log)], capfd)
     assert (code, "entry 3 was changed" in said) == (errors.LedgerBroken.exit_code, True)
+    assert refused(["audit", "export", str(tmp_path / "out"), "--log", str(log)], capfd)[0] == code
+    assert not (tmp_path / "out").exists()
 
 
 def test_proof_and_export(log: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
