@@ -29,33 +29,6 @@ CASES = [(what, place) for what, count in PLACES.items() for place in range(coun
 BEFORE = {"take over": "new", "unlock": "locked", "lock": "open", "rotate": "locked", "decommission": "locked"}
 _KEPT = "/var/lib/kept"
 _HOSTS = "var/lib/airgap/escrow var/lib/airgap/drive"
-#: What the module airgap_volume does, without Ansible around it: a minute less in an emulated guest.
-_TAKE_OVER = """\
-import sys
-from pathlib import Path
-from appliance.drive.escrow import Escrow
-from appliance.drive.own import Wanted
-from appliance.drive.volume import Volume, prepare
-from custody.errors import AirgapError
-serial, key, psid, passphrase = sys.stdin.read().split()
-try:
-    volume = Volume(serial, "airgap-data", Path("/srv/airgap"))
-    print(*prepare(volume, passphrase, [], wanted=Wanted(None, psid), escrow=Escrow.to(key)), sep="; ")
-except AirgapError as error:
-    print(error.message, error.hint)
-    sys.exit(error.exit_code)
-"""
-_LOOK = """\
-import sys
-from tests.opal_drive import uids
-from tests.opal_drive.client import OpalHost
-from tests.opal_drive.linux import Passthrough
-with Passthrough({device!r}) as transport:
-    host = OpalHost(transport)
-    print(any(host.accepts(uids.ADMIN_SP, uids.SID, pin) for pin in {sid!r}))
-    active = host.discovery()[0x0002][0] & 2
-    print(not active or any(host.accepts(uids.LOCKING_SP, uids.admin(1), pin) for pin in {admin!r}))
-"""
 
 
 @dataclass
@@ -94,8 +67,7 @@ class Bench:
         host = self.life.host
         serial = host.drive.serial
         if what == "take over":
-            given = f"{serial} {self.life.public} {host.drive.psid} {FIRST}"
-            return host.python(_TAKE_OVER, given)
+            return self.life.take_over()
         if what == "rotate":
             new = host.secret("new", SECOND)
             secrets = ("--secrets", "/run/escrow.json", "--new-passphrase-file", new)
@@ -122,14 +94,6 @@ class Bench:
             self.steps[what] = _steps(drive.status()) - begun
         return self.steps[what]
 
-    def escrow_opens(self) -> tuple[bool, bool]:
-        """Whether some PIN of the escrows is SID's (a new drive's anybody knows), and some is Admin1's."""
-        drive, copies = self.life.host.drive, self.life.copies()
-        sid = [copy["sid"].encode() for copy in copies] + [drive.msid.encode()]
-        admin = [copy["admin"].encode() for copy in copies] + [copy["sid"].encode() for copy in copies]
-        sids, admins = drive.script(_LOOK.format(device=drive.device, sid=sid, admin=admin)).splitlines()
-        return sids == "True", admins == "True"
-
 
 def _steps(status: dict[str, object]) -> int:
     steps = status["steps"]
@@ -154,28 +118,15 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.mark.parametrize(("what", "place"), CASES)
 def test_it_goes_on(bench: Bench, what: str, place: int) -> None:
-    drive = bench.life.host.drive
     whole = bench.count(what)
     bench.prepare(what)
-    step = 1 + place * whole // PLACES[what]
-    drive.cut_after(step)
-    cut = bench.do(what)
-    drive.wait()
-    assert drive.status()["last_cut"], f"step {step} of {whole} was not reached"
-    assert bench.escrow_opens() == (True, True)
-    assert _noise(bench)
+    cut = bench.life.cut(1 + place * whole // PLACES[what], lambda: bench.do(what))
     if cut.rc:
         again = bench.do(what)
         assert again.rc == 0, again.text
     _CHECKS[what](bench)
-    assert bench.escrow_opens() == (True, True)
-    assert _noise(bench)
-
-
-def _noise(bench: Bench) -> bool:
-    """Whether nothing on the medium reads as it was written."""
-    look = f"grep -c '{TEXT[:16].decode()}' {bench.life.host.drive.image}"
-    return bench.life.host.machine.run(look, check=False).text == "0"
+    assert bench.life.escrow_opens() == (True, True)
+    assert bench.life.is_noise()
 
 
 def _is_taken(bench: Bench) -> None:
