@@ -44,9 +44,9 @@ def open_view(folder: Path, log_key: Path | None) -> View:
     Raises:
         InputInvalid: no log is there.
     """
-    from custody.ledger.note import LogKey
+    from custody.ledger.origin import read_public
     from custody.ledger.view import View
 
     if not folder.is_dir():
         raise InputInvalid(f"{folder}: expected an audit log, found none", "is the data volume open? airgap unlock")
-    return View(folder, key=LogKey.parse(log_key.read_text()) if log_key is not None else None)
+    return View(folder, key=read_public(log_key) if log_key is not None else None)

@@ -14,7 +14,6 @@ from custody.report import show_json
 
 if TYPE_CHECKING:
     from appliance.diode.standing import Standing
-    from custody.ledger.note import LogKey
 
 _SHOWN_RUNS = 20
 
@@ -32,14 +31,13 @@ def command() -> None:
 @click.option("--listen", required=True, metavar="ADDRESS:PORT", help="Where it comes out; a port above 1023.")
 @click.option(
     "--log-key", type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="log.vkey or log.pem from another hand; wanted the first time, remembered in the folder.",
+    help="log.vkey from another hand; wanted the first time, remembered in the folder.",
 )  # fmt: skip
-@click.option("--origin", help="With a log.pem, which has no name: the log's.")
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where it is kept; made if new."
 )
 @click.option("--json", "as_json", is_flag=True, help="At the end, one JSON object on standard output.")
-def receive(listen: str, log_key: Path | None, origin: str | None, folder: Path, as_json: bool) -> None:
+def receive(listen: str, log_key: Path | None, folder: Path, as_json: bool) -> None:
     """Take what comes until SIGTERM or SIGINT, say what is missing, verify checkpoints.
 
     It may be killed at any moment, and goes on where it was. What is verified lies in the folder as a ledger does:
@@ -53,13 +51,13 @@ def receive(listen: str, log_key: Path | None, origin: str | None, folder: Path,
     from appliance.diode.receive import receive as core
     from custody.atomic import write_whole
     from custody.ledger import collect
-    from custody.ledger.origin import PEM, VKEY, load_public
+    from custody.ledger.origin import PEM, VKEY, load_public, read_public
     from custody.lock import alone
     from custody.report import ConsoleReporter
 
     address, port = _place(listen)
     if log_key is not None:
-        key = _key(log_key, origin)
+        key = read_public(log_key)
         collect.begin(folder, key)
         write_whole(folder / PEM, key.pem)
     elif not (folder / VKEY).exists():
@@ -159,24 +157,3 @@ def _place(listen: str) -> tuple[str, int]:
         return str(ipaddress.ip_address(address.strip("[]"))), int(port)
     except ValueError as error:
         raise InputInvalid(f"--listen {listen}: expected an IP address and a port", "10.9.0.2:5514") from error
-
-
-def _key(file: Path, origin: str | None) -> LogKey:
-    """The log's key, with its name or as PEM."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-
-    from custody.ledger.note import NAME, LogKey
-
-    data = file.read_bytes()
-    if not data.startswith(b"-----BEGIN"):
-        return LogKey.parse(data.decode(errors="replace"))
-    if origin is None or not NAME.fullmatch(origin):
-        raise click.UsageError("--origin: expected the log's name, since --log-key is PEM")
-    try:
-        key = load_pem_public_key(data)
-    except ValueError as error:
-        raise InputInvalid(f"{file}: expected a public key, found none", "take log.pem of the log") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise InputInvalid(f"{file}: expected an Ed25519 key", "take log.pem of the log")
-    return LogKey(origin, key.public_bytes(Encoding.Raw, PublicFormat.Raw))

@@ -249,13 +249,13 @@ def collect(
     from custody.atomic import write_whole
     from custody.ledger.collect import begin
     from custody.ledger.collect import collect as core
-    from custody.ledger.note import LogKey, countersign
-    from custody.ledger.origin import VKEY
+    from custody.ledger.note import countersign
+    from custody.ledger.origin import VKEY, read_public
 
     if (name is None) != (key is None):
         raise click.UsageError("--name and --key go together")
     if log_key is not None:
-        begin(keep, LogKey.parse(log_key.read_text()))
+        begin(keep, read_public(log_key))
     elif not (keep / VKEY).exists():
         raise click.UsageError("Missing option '--log-key': KEEP knows no log yet")
     found = core(export, keep)
@@ -269,9 +269,9 @@ def collect(
 
 
 def _view(folder: Path, log_key: Path | None) -> View:
-    from custody.ledger.note import LogKey
+    from custody.ledger.origin import read_public
     from custody.ledger.view import View
 
     if not folder.is_dir():
         raise InputInvalid(f"{folder}: expected a ledger, found none", "airgap ledger init ORIGIN")
-    return View(folder, key=LogKey.parse(log_key.read_text()) if log_key is not None else None)
+    return View(folder, key=read_public(log_key) if log_key is not None else None)

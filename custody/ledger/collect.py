@@ -16,7 +16,7 @@ from custody.errors import InputInvalid, LedgerBroken
 from custody.ledger.checkpoint import Checkpoint, open_checkpoint
 from custody.ledger.export import read_bundle, read_part, tile_path
 from custody.ledger.note import LogKey, Note
-from custody.ledger.origin import VKEY
+from custody.ledger.origin import VKEY, load_public, read_public
 from custody.ledger.tree import HASH_BYTES, TILE_LEVELS, Frontier, leaf_hash
 from custody.ledger.view import CHECKPOINT
 
@@ -46,7 +46,7 @@ def begin(keep: Path, key: LogKey) -> None:
         InputInvalid: another log is collected there.
     """
     file = keep / VKEY
-    if file.exists() and LogKey.parse(file.read_text()) != key:
+    if file.exists() and read_public(file) != key:
         raise InputInvalid(
             f"{keep}: collects the log {file.read_text().strip()}, not {key.vkey}", "name another folder"
         )
@@ -64,7 +64,7 @@ def collect(export: Path, keep: Path) -> Collected:
         LedgerBroken: its entries are not those of its checkpoint, or it does not go on from an earlier one.
         BundleMalformed, SignatureRejected: its checkpoint is none, or another log's.
     """
-    key = LogKey.parse((keep / VKEY).read_text())
+    key = load_public(keep)
     data = read_part(export / CHECKPOINT)
     head, note = open_checkpoint(data, key, str(export / CHECKPOINT))
     kept = [open_checkpoint(read_part(file), key, str(file))[0] for file in sorted(keep.glob(f"*{_SUFFIX}"))]

@@ -66,10 +66,21 @@ def load_public(folder: Path) -> LogKey:
     Raises:
         InputInvalid: no log is there.
     """
+    if not (folder / VKEY).exists():
+        raise InputInvalid(f"{folder}: expected a log, found none ({VKEY})", "check the path")
+    return read_public(folder / VKEY)
+
+
+def read_public(file: Path) -> LogKey:
+    """A log's key out of a file, as C2SP tools take it.
+
+    Raises:
+        InputInvalid: it is none.
+    """
     try:
-        return LogKey.parse((folder / VKEY).read_text())
+        return LogKey.parse(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise InputInvalid(f"{folder}: expected a log, found none ({VKEY})", "check the path") from error
+        raise InputInvalid(f"{file}: expected a log's key: {error}", "take log.vkey of the log") from error
 
 
 def _load_key(file: Path) -> Ed25519PrivateKey:

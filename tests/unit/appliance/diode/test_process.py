@@ -168,14 +168,11 @@ def test_a_fill_that_is_killed_is_done_again(programs: Programs, tmp_path: Path)
     assert [entry for _number, entry in far.entries()] == entries(COUNT)
 
 
-def test_a_key_as_pem_wants_a_name(programs: Programs) -> None:
+def test_a_key_and_the_folder_for_one_receiver(programs: Programs) -> None:
     programs.start("receive", "--log-key", programs.log / "log.pem")
-    assert programs.running.pop("receive").wait(60) == 2
-    programs.start("receive", "--log-key", programs.log / "log.pem", "--origin", ORIGIN)
-    programs.wait(lambda: b"listening" in programs.said.read_bytes())
-    assert programs.end("receive", signal.SIGTERM)[0] == errors.EntriesMissing.exit_code
-    assert (programs.far / "log.vkey").read_text() == (programs.log / "log.vkey").read_text()
+    assert programs.running.pop("receive").wait(60) == errors.InputInvalid.exit_code
     programs.listen()
+    assert (programs.far / "log.vkey").read_text() == (programs.log / "log.vkey").read_text()
     first = programs.running.pop("receive")
     programs.start("receive")  # the folder is taken
     second, programs.running["receive"] = programs.running["receive"], first
