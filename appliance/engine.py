@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from appliance import units
 from custody._run import run
 from custody.errors import EnvironmentProblem, InputInvalid
 
@@ -71,11 +72,6 @@ def is_enabled(engine: Engine) -> bool:
     return run(["systemctl", "is-enabled", engine.unit], ok=range(256)).text == "enabled"
 
 
-def state(engine: Engine) -> str:
-    """What systemd says of its unit: `active`, `activating`, `failed` and the like."""
-    return run(["systemctl", "is-active", engine.unit], ok=range(256)).text or "unknown"
-
-
 def answers(engine: Engine, timeout_s: float = 5) -> bool:
     """Whether its model is loaded and it answers."""
     connection = _Connection(engine.socket, timeout_s)
@@ -97,7 +93,7 @@ def wait(engine: Engine, timeout_s: float) -> float:
     begun_s = time.monotonic()
     while not answers(engine):
         waited_s = time.monotonic() - begun_s
-        found = state(engine)
+        found = units.state(engine.unit)
         if found == "failed" or waited_s > timeout_s:
             raise EnvironmentProblem(
                 f"{engine.unit}: no answer at {engine.socket} after {waited_s:.0f} s; the unit is {found}",

@@ -21,7 +21,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from appliance import engine
+from appliance import engine, units
 from custody._run import run
 from custody.errors import EnvironmentProblem, InputInvalid, OperatorMistake
 
@@ -211,7 +211,7 @@ def _lay_out(found: list[Gpu], mig: tuple[str, ...], dry_run: bool) -> list[str]
     ]  # fmt: skip
     if not differing:
         return []
-    running = [each.unit for each in engine.load() if engine.state(each) in ("active", "activating")]
+    running = [each.unit for each in engine.load() if units.state(each.unit) in ("active", "activating")]
     if running:
         raise OperatorMistake(
             f"MIG: expected {_words(Counter(mig))}, found "

@@ -1,4 +1,4 @@
-"""Mask systemd units, whether they exist or not, and stop those that run.
+"""What systemd says of a unit; units that are masked, whether they exist or not, and stopped if they run.
 
 A mask is a link to /dev/null in /etc/systemd/system, so that a package that comes later cannot start the unit either.
 """
@@ -22,6 +22,11 @@ class Masked:
 
     masked: tuple[str, ...]
     stopped: tuple[str, ...]
+
+
+def state(unit: str) -> str:
+    """What systemd says of a unit: `active`, `activating`, `failed` and the like."""
+    return run(["systemctl", "is-active", unit], ok=range(256)).text or "unknown"
 
 
 def mask(units: Sequence[str], *, kill: bool = False, dry_run: bool = False, folder: Path = UNITS) -> Masked:

@@ -8,12 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance import engine
+from appliance import engine, units
 from appliance.diode import config as diode_config
 from appliance.drive import config
 from appliance.status.isolation import our_addresses
 from appliance.status.line import Line, line
-from custody._run import run
 
 CERTIFICATE = Path("/etc/airgap/gateway/tls.crt")
 _TIMEOUT_S = 3.0
@@ -26,18 +25,18 @@ def look() -> Iterator[Line]:
     is_open = config.load().volume.is_mounted
     if is_open:
         for each in engine.load():
-            state, answers = engine.state(each), engine.answers(each, _TIMEOUT_S)
+            state, answers = units.state(each.unit), engine.answers(each, _TIMEOUT_S)
             found = f"{state}, {'answers' if answers else 'does not answer'}"
             yield line("service", f"engine {each.name}", found, bad=state != "active" or not answers)
-        units = {"audit log": "airgap-audit.service", "gateway": "airgap-gateway.service"}
+        processes = {"audit log": "airgap-audit.service", "gateway": "airgap-gateway.service"}
         if diode_config.FILE.is_file():
-            units["diode"] = "airgap-diode.service"
-        for what, unit in units.items():
-            state = _state(unit)
+            processes["diode"] = "airgap-diode.service"
+        for what, unit in processes.items():
+            state = units.state(unit)
             yield line("service", what, state, bad=state != "active")
     else:
         yield line("service", "engines, gateway", "stopped while the volume is locked", warning=True)
-    state, found, bad = _state("nginx.service"), "", False
+    state, found, bad = units.state("nginx.service"), "", False
     if state == "active":
         expected, means = (401, "refuses who has no key") if is_open else (503, "says that there is no service")
         status = _ask_without_key(our_addresses()[0])
@@ -56,10 +55,6 @@ def look_at_certificates() -> Iterator[Line]:
         name = certificate.subject.rfc4514_string()
         found = f"{name}: {'not valid yet' if early else f'{days} days left'}"
         yield line("tls", "certificate", found, bad=early or days < _DAYS_BAD, warning=days < _DAYS_WARNING)
-
-
-def _state(unit: str) -> str:
-    return run(["systemctl", "is-active", unit], ok=range(256)).text or "unknown"
 
 
 def _ask_without_key(address: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance import engine
+from appliance import engine, units
 from appliance.engine import Engine
 from custody._run import Completed
 from custody.errors import EnvironmentProblem, InputInvalid
@@ -63,7 +63,7 @@ def test_an_engine_answers_when_its_model_is_loaded(tmp_path: Path) -> None:
 
 def test_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_PAUSE_S", 0.01)
-    monkeypatch.setattr(engine, "run", lambda *_argv, **_more: Completed((), 3, b"activating", b""))
+    monkeypatch.setattr(units, "run", lambda *_argv, **_more: Completed((), 3, b"activating", b""))
     with serving(tmp_path / "a.sock", [503, 503, 200]) as made:
         assert 0 < engine.wait(made, 5) < 5
 
@@ -72,7 +72,7 @@ def test_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_one_that_failed_or_takes_too_long_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, timeout_s: float
 ) -> None:
-    monkeypatch.setattr(engine, "run", lambda *_argv, **_more: Completed((), 3, state.encode(), b""))
+    monkeypatch.setattr(units, "run", lambda *_argv, **_more: Completed((), 3, state.encode(), b""))
     made = Engine(name="a", unit="airgap-engine-a.service", socket=str(tmp_path / "none.sock"))
     with pytest.raises(EnvironmentProblem, match=f"airgap-engine-a.service: no answer .* the unit is {state}"):
         engine.wait(made, timeout_s)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from appliance import engine, gpu
+from appliance import engine, gpu, units
 from custody._run import Completed
 from custody.errors import EnvironmentProblem, InputInvalid, OperatorMistake
 from tests.unit.appliance.conftest import Programs
@@ -96,7 +96,7 @@ def host(programs: Callable[..., Programs], tmp_path: Path, monkeypatch: pytest.
     served = {"name": "words", "unit": "airgap-engine-words.service", "socket": "/run/words.sock"}
     (tmp_path / "engine.json").write_text(json.dumps({"schema_version": 1, "engines": [served]}))
     monkeypatch.setattr(engine, "CONFIG", tmp_path / "engine.json")
-    for module in (gpu, engine):
+    for module in (gpu, units):
         monkeypatch.setattr(module, "run", made.run)
     return made
 
