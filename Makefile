@@ -5,7 +5,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := arch-test ca-certificates cryptsetup-bin debian-archive-keyring e2fsprogs gnupg gpgv ipxe-qemu iproute2 mmdebstrap mtools nftables openssh-client \
 	openssl ovmf poppler-utils procps python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck softhsm2 swtpm systemd-container tpm2-tools util-linux xz-utils zstd
 
-.PHONY: help setup demo test beside test-nightly test-opal-compat check unit fuzz mutation molecule vm clean constraints docs
+.PHONY: help setup demo test beside test-nightly test-opal-compat check unit fuzz mutation molecule vm bench clean constraints docs
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
 
@@ -73,6 +73,13 @@ test-opal-compat: setup ## cryptsetup's own test of OPAL, from Debian's source p
 mutation: setup ## change custody/trust line by line and see that a test fails; hours, resumable
 	$(BIN)/mutmut run
 	$(BIN)/python -m tests.mutants
+
+bench: setup ## figures beside peers, in one run each; worth something on a machine that does nothing else
+	$(BIN)/python -m tests.bench.gateway
+	$(BIN)/python -m tests.bench.ledger build
+	$(BIN)/python -m tests.bench.diode build
+	$(BIN)/python -m tests.roles prepare
+	$(BIN)/python -m tests.bench.engines
 
 docs: setup ## write the reference pages and man pages that the code itself knows
 	$(BIN)/python docs/generate.py

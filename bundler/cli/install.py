@@ -134,4 +134,4 @@ def command(
     for name, seconds in done.seconds.items():
         click.echo(f"{name:14} {seconds:7.1f} s")
     click.echo(f"{'roles':14} {done.executions} module executions, {done.changed} changed")
-    click.echo(f"installed {done.bundle}: https://{site.tls.server_name}/v1 serves {site.service.model}")
+    click.echo(f"installed {done.bundle}: https://{site.tls.server_name}/v1 serves {', '.join(site.service.models)}")

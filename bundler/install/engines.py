@@ -47,7 +47,7 @@ def engine_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         release: the folder of the release.
     """
     parallel = site.service.parallel
-    served = [model for model in lock.models if model.name == site.service.model]
+    served = [model for model in lock.models if model.name in site.service.models]
     return {
         "engine_program": str(paths.CURRENT / packages(lock, "engine") / "llama_cpp/lib/llama-server"),
         "engine_gpu": lock.gpu is not None,

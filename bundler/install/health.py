@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 
 from bundler.install.site import Site
 from custody.errors import InstallFailed
@@ -18,14 +19,14 @@ _PAUSE_S = 3.0
 
 
 def require_healthy(site: Site) -> None:
-    """Wait until the model's engine has it loaded, and the service says over TLS that it serves and has the audit log.
+    """Wait until each model's engine has it loaded, and the service says over TLS that it serves and has the audit log.
 
     Raises:
         InstallFailed: they did not within three minutes; says what the last answer was.
     """
     deadline_s = time.monotonic() + _WAIT_S
     asked: dict[str, Callable[[], str]] = {
-        f"the engine of {site.service.model}": lambda: _status(_Engine(site.service.model), "/health"),
+        **{f"the engine of {model}": partial(_engine_status, model) for model in site.service.models},
         "the service": lambda: _status(_service(site), "/healthz"),
     }
     for what, ask in asked.items():
@@ -36,6 +37,10 @@ def require_healthy(site: Site) -> None:
                     "see: journalctl -u 'airgap-*' -u nginx",
                 )
             time.sleep(_PAUSE_S)
+
+
+def _engine_status(model: str) -> str:
+    return _status(_Engine(model), "/health")
 
 
 def _status(connection: http.client.HTTPConnection, path: str) -> str:

@@ -95,8 +95,8 @@ def describe(lock: Lock, site: Site, release: Path) -> list[str]:
         f"network      {', '.join(site.network.addresses)} on {site.network.interface_mac}; no gateway, no DNS",
         f"firewall     deny in, out, forward; {networks} may reach 22 and 443",
         *diode,
-        f"service      {site.service.model} at https://{site.tls.server_name}/v1, "
-        f"{site.service.parallel} requests at the same time",
+        f"service      {', '.join(site.service.models)} at https://{site.tls.server_name}/v1, "
+        f"{site.service.parallel} requests at the same time{' each' if site.service.models[1:] else ''}",
     ]
 
 

@@ -234,7 +234,10 @@ class Tls(Strict):
 class Service(Strict):
     """What is served, to whom."""
 
-    model: Annotated[Name, Field(description="name of a model of the bundle")]
+    models: Annotated[
+        tuple[Name, ...],
+        Field(min_length=1, description="names of models of the bundle, each with an engine of its own"),
+    ]
     auditor_key: Annotated[
         EscrowKey,
         Field(description="the NAME.pub of who can tell, from the audit log, which texts were asked"),
@@ -251,8 +254,20 @@ class Service(Strict):
         Field(description="the NAME.pub of who reads exports of the audit log; without it nothing in it expires"),
     ] = None
     parallel: Annotated[
-        int, Field(ge=1, le=64, description="requests answered at the same time; each takes memory for a whole context")
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="requests that each engine answers at the same time; each takes memory for a whole context",
+        ),
     ] = 4
+
+    @model_validator(mode="after")
+    def _models_are_unique(self) -> Service:
+        for place, name in enumerate(self.models):
+            if name in self.models[:place]:
+                raise misfit("every model named once", f"{name!r} again", "models", place)
+        return self
 
     @model_validator(mode="after")
     def _every_label_has_a_time(self) -> Service:

@@ -286,7 +286,7 @@ CASES = {
     "site_template_in_path": site(
         "/root/site/server.pem", "\"/root/{{ lookup('env', 'HOME') }}\"", "tls.certificate", "an absolute path"
     ),
-    "site_template_in_model": site("airgap-words", '"{{ x }}"', "service.model", "a name of lower-case letters"),
+    "site_template_in_model": site("airgap-words", '"{{ x }}"', "service.models[0]", "a name of lower-case letters"),
     "site_bad_octet": site("10.0.2.15/24", "10.0.2.999/24", "network.addresses[0]", "found '10.0.2.999/24'"),
     "site_no_prefix": site("10.0.2.15/24", "10.0.2.15", "network.addresses[0]", "with its prefix length"),
     "site_network_as_address": site("10.0.2.15/24", "10.0.2.0/24", "network.addresses[0]", "an address of one machine"),

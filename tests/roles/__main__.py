@@ -19,6 +19,8 @@ def start(name: str) -> None:
     release.furnish(container, walk)
     if name in ("audit", "diode", "engine", "gateway"):
         release.give_volume(container, walk)
+    if name == "engine":
+        release.give_second_model(container)
     if name == "diode":
         release.give_wire(container)
     if name == "gpu":

@@ -37,6 +37,8 @@ Options=nodev,nosuid,noexec
 """
 #: A wire to a diode: the card's name, and the addresses at its ends.
 WIRE, NEAR, FAR = "wire0", "10.9.0.1", "10.9.0.2"
+#: What the scenario `engine` calls the model a second time.
+SECOND = "second-words"
 SCENARIOS = Path(__file__).parent / "molecule"
 VARIABLES = Path("/root/site/variables.json")
 
@@ -131,6 +133,14 @@ def give_volume(container: Container, walk: path.Walk) -> None:
         f" && install -d -m 0750 -g airgap-engine {paths.MODELS} && install -d {folder}"
         f" && cp {RELEASE}/sealed/data/models/{model.filename} {folder}/"
     )
+
+
+def give_second_model(container: Container) -> None:
+    """Want the model served a second time, by another name and with half of the memory."""
+    variables = json.loads(container.run(f"cat {VARIABLES}").stdout)
+    (model,) = variables["engine_models"]
+    variables["engine_models"] = [model, model | {"name": SECOND, "memory_mib": model["memory_mib"] // 2}]
+    container.put(json.dumps(variables).encode(), str(VARIABLES), 0o600)
 
 
 def give_card(container: Container) -> None:

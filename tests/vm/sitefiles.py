@@ -85,7 +85,7 @@ tls:
   certificate: /root/site/server.pem
   key: {{file: /run/secrets-in/{TLS_KEY}}}
 service:
-  model: airgap-words
+  models: [airgap-words]
   auditor_key: {base64.b64encode(auditor.der).decode()}
 """
 

@@ -1,4 +1,4 @@
-"""Memory for the model that is served: weights, keys and values of whole contexts, and what surrounds them."""
+"""Memory for the models that are served: weights, keys and values of whole contexts, and what surrounds them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,34 @@ from bundler.install.preflight.finding import Case, Finding, gigabytes, read
 
 
 def check_memory(case: Case) -> Iterator[Finding]:
-    """The model is in the bundle and fits: into the GPUs with a driver, into the host's memory without."""
-    model = next((m for m in case.lock.models if m.name == case.site.service.model), None)
-    if model is None:
+    """The models are in the bundle and fit together: into the GPUs with a driver, into the host's memory without."""
+    wanted, parallel = case.site.service.models, case.site.service.parallel
+    served = [model for model in case.lock.models if model.name in wanted]
+    if len(served) < len(wanted):
         names = ", ".join(m.name for m in case.lock.models) or "none"
-        expected = f"one of the bundle's models ({names})"
-        yield Finding("service.model", expected, case.site.service.model, "correct service.model in the site file")
+        unknown = ", ".join(name for name in wanted if name not in {model.name for model in served})
+        yield Finding(
+            "service.models", f"of the bundle's models ({names})", unknown, "correct service.models in the site file"
+        )
         return
-    parallel = case.site.service.parallel
-    needed, cache = needed_bytes(model, parallel), gigabytes(cache_bytes(model, parallel))
+    names, needed = ", ".join(wanted), sum(needed_bytes(model, parallel) for model in served)
+    weights = gigabytes(sum(model.size_bytes for model in served))
+    cache = gigabytes(sum(cache_bytes(model, parallel) for model in served))
     contexts = "context" if parallel == 1 else f"{parallel} contexts"
-    parts = f"{gigabytes(needed)}: weights {gigabytes(model.size_bytes)}, {contexts} {cache}, the rest"
+    each = " each" if served[1:] else ""
+    parts = f"{gigabytes(needed)}: weights {weights}, {contexts}{each} {cache}, the rest"
     if case.lock.gpu is None:
         where, total = "memory", _host_bytes(case)
     else:
         where, total = "GPU memory", sum(gpu.memory_bytes for gpu in gpus(case))
         if not total:
             remedy = "compare with the card's data sheet; known once the driver runs"
-            yield Finding(f"{where} for {model.name}", parts, "not to be known before its driver", remedy, False)
+            yield Finding(f"{where} for {names}", parts, "not to be known before its driver", remedy, False)
             return
     if total < needed:
-        remedy = "serve a smaller model" if parallel == 1 else "lower service.parallel, or serve a smaller model"
-        yield Finding(f"{where} for {model.name}", parts, gigabytes(total), remedy)
+        fewer = "serve fewer or smaller models" if served[1:] else "serve a smaller model"
+        remedy = fewer if parallel == 1 else f"lower service.parallel, or {fewer}"
+        yield Finding(f"{where} for {names}", parts, gigabytes(total), remedy)
 
 
 def _host_bytes(case: Case) -> int:

@@ -219,7 +219,7 @@ tls:
   server_name: appliance.site.example
   certificate: {self.site_folder}/server.pem
   key: {{file: {self.site_folder}/tls-key}}
-service: {{model: words, auditor_key: {AUDITOR}}}
+service: {{models: [words], auditor_key: {AUDITOR}}}
 """
 
 

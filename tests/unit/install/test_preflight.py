@@ -107,8 +107,15 @@ def long_context(host: FakeHost) -> Case:
     return host.case(models=[{**MODEL, "context_tokens": 131072}])
 
 
+def two_models(host: FakeHost) -> Case:
+    """Each alone would fit."""
+    host.site["service"]["models"] = ["words", "more"]
+    host.write("/proc/meminfo", f"MemTotal: {8 << 20} kB\n")
+    return host.case(models=[MODEL, {**MODEL, "name": "more", "filename": "more.gguf"}])
+
+
 def unknown_model(host: FakeHost) -> Case:
-    host.site["service"]["model"] = "another"
+    host.site["service"]["models"] = ["words", "another"]
     return host.case()
 
 
@@ -198,7 +205,8 @@ WRONG: list[tuple[Callable[[FakeHost], Case], dict[str, str]]] = [
     (written_disk, {f"data disk {SERIAL}": "/dev/vdb: xfs"}),
     (little_memory, {"memory for words": "2.15 GB"}),
     (long_context, {"memory for words": "8.59 GB"}),
-    (unknown_model, {"service.model": "another"}),
+    (two_models, {"memory for words, more": "8.59 GB"}),
+    (unknown_model, {"service.models": "another"}),
     (no_headers, {"headers for driver 550.163.01": "not there"}),
     (other_kernel, {"kernel for driver 550.163.01": "6.12.1-amd64"}),
     (secure_boot, {"Secure Boot": "on, and the key is not enrolled"}),
@@ -447,7 +455,7 @@ def test_warnings_do_not_stop_and_come_last() -> None:
 def test_a_dry_run_tells_programs_and_people_the_same(host: FakeHost, tmp_path: Path) -> None:
     """The real command, a signed bundle, and this machine, which is no bare Debian 13 with a blank disk."""
     made = make(tmp_path / "made")
-    host.site["service"]["model"] = "another"
+    host.site["service"]["models"] = ["words", "another"]
     host.case()  # writes the site file
     argv: list[str | Path] = [
         "install",
@@ -466,8 +474,8 @@ def test_a_dry_run_tells_programs_and_people_the_same(host: FakeHost, tmp_path: 
     assert said["schema"] == "airgap.install-plan/1"
     assert any(line.startswith("firewall") for line in said["plan"])
     found = {finding["what"]: finding for finding in said["findings"]}
-    assert {f"data disk {SERIAL}", "network.interface_mac", "service.model"} <= set(found)
-    assert set(found["service.model"]) == {"what", "expected", "found", "remedy", "stops"}
+    assert {f"data disk {SERIAL}", "network.interface_mac", "service.models"} <= set(found)
+    assert set(found["service.models"]) == {"what", "expected", "found", "remedy", "stops"}
     assert f"{sum(finding['stops'] for finding in found.values())} findings" in done.stderr
     assert all(len(line) <= 80 for line in done.stderr.splitlines())
     assert all(finding["remedy"].split()[0] in done.stderr for finding in found.values())

@@ -10,20 +10,22 @@ import jinja2
 TEMPLATES = Path(__file__).parents[3] / "roles/engine/templates"
 
 
-def unit(gpu: bool) -> list[str]:
-    """Lines of the unit, rendered as Ansible does."""
+def unit(gpu: bool, **more: object) -> list[str]:
+    """Lines of the unit, rendered as Ansible does; `more` are other variables than a test's own."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, autoescape=True)
     environment.filters["dirname"] = os.path.dirname
     model = {"name": "words", "path": "/m/models/r/words%1.gguf", "context_tokens": 512, "slots": 4, "memory_mib": 1281}
-    return environment.get_template("engine.service.j2").render(
-        engine_gpu=gpu, engine_program="/v/llama-server", engine_threads=-1, engine_mount="/m",
-        _engine_mount_unit="m.mount", _engine_model=model, _engine_socket="/run/airgap-engine/words/words.sock",
-    ).splitlines()  # fmt: skip
+    variables = {
+        "engine_gpu": gpu, "engine_program": "/v/llama-server", "engine_threads": -1, "engine_mount": "/m",
+        "_engine_mount_unit": "m.mount", "_engine_model": model,
+        "_engine_socket": "/run/airgap-engine/words/words.sock",
+    }  # fmt: skip
+    return environment.get_template("engine.service.j2").render(variables | more).splitlines()
 
 
-def command(gpu: bool) -> list[str]:
+def command(gpu: bool, **more: object) -> list[str]:
     """The engine's command line."""
-    return " ".join(unit(gpu)).split("ExecStart=")[1].split("WorkingDirectory=")[0].replace("\\", "").split()
+    return " ".join(unit(gpu, **more)).split("ExecStart=")[1].split("WorkingDirectory=")[0].replace("\\", "").split()
 
 
 def test_without_a_gpu_there_are_no_devices() -> None:

@@ -10,29 +10,30 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.containers import Container
-from tests.roles.release import SCENARIOS, give_volume, prepared
+from tests.roles.release import SCENARIOS, SECOND, give_volume, prepared
 
 UNIT, SOCKET = "airgap-engine-airgap-words.service", "/run/airgap-engine/airgap-words/airgap-words.sock"
+SECOND_UNIT, SECOND_SOCKET = f"airgap-engine-{SECOND}.service", f"/run/airgap-engine/{SECOND}/{SECOND}.sock"
 #: Of two tenants; 1000 at night: minutes on a machine of its own, hours on one with two cores.
 CONVERSATIONS = int(os.environ.get("AIRGAP_TEST_CONVERSATIONS", "100"))
 CLIENT = (SCENARIOS / "engine/client.py").read_text()
 
 
-def ask(host: Any, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+def ask(host: Any, path: str, body: dict[str, Any] | None = None, socket: str = SOCKET) -> tuple[int, Any]:
     """Ask as somebody of the gateway's group; returns the status and the answer."""
     said = host.run_expect(
         [0],
-        f"runuser -u airgap-gateway -g airgap-engine -- python3 -I -c '{CLIENT}' {SOCKET} {path} '{json.dumps(body)}'",
+        f"runuser -u airgap-gateway -g airgap-engine -- python3 -I -c '{CLIENT}' {socket} {path} '{json.dumps(body)}'",
     ).stdout
     status, _, answer = said.partition("\n")
     return int(status), json.loads(answer) if answer.startswith("{") else answer
 
 
-def wait(host: Any) -> None:
+def wait(host: Any, unit: str = UNIT, socket: str = SOCKET) -> None:
     """Until the model is loaded."""
     deadline = time.monotonic() + 120
-    while host.run(f"test -S {SOCKET}").rc or ask(host, "/health")[0] != 200:
-        assert time.monotonic() < deadline, host.check_output(f"journalctl --no-pager -u {UNIT} | tail -n 30")
+    while host.run(f"test -S {socket}").rc or ask(host, "/health", socket=socket)[0] != 200:
+        assert time.monotonic() < deadline, host.check_output(f"journalctl --no-pager -u {unit} | tail -n 30")
         time.sleep(0.3)
 
 
@@ -43,6 +44,23 @@ def test_the_model_answers(host: Any) -> None:
     assert (status, answer["model"]) == (200, "airgap-words")
     assert answer["choices"][0]["message"]["content"].strip()
     assert ask(host, "/v1/models")[1]["data"][0]["id"] == "airgap-words"
+
+
+def test_a_second_model_has_an_engine_and_a_limit_of_its_own(host: Any) -> None:
+    """It answers at its own socket, also while the first is away."""
+    wait(host)
+    wait(host, SECOND_UNIT, SECOND_SOCKET)
+    shown = "systemctl show --property=MemoryMax --value"
+    limit, second_limit = (int(host.check_output(f"{shown} {each}")) for each in (UNIT, SECOND_UNIT))
+    assert 0 <= limit - 2 * second_limit <= 1 << 20
+    host.check_output(f"systemctl stop {UNIT}")
+    try:
+        answer = ask(host, "/v1/models", socket=SECOND_SOCKET)[1]
+        assert [each["id"] for each in answer["data"]] == [SECOND]
+        body = {"prompt": "An air gap is", "max_tokens": 4}
+        assert ask(host, "/v1/completions", body, SECOND_SOCKET)[0] == 200
+    finally:
+        host.check_output(f"systemctl start {UNIT}")
 
 
 def test_slots_are_not_shown_and_figures_are(host: Any) -> None:
