@@ -253,6 +253,10 @@ class Service(Strict):
     parallel: Annotated[
         int, Field(ge=1, le=64, description="requests answered at the same time; each takes memory for a whole context")
     ] = 4
+    monitoring: Annotated[
+        tuple[Network, ...],
+        Field(description="whose machines may read the figures at /metrics, out of those that may reach 443"),
+    ] = ()
 
     @model_validator(mode="after")
     def _every_label_has_a_time(self) -> Service:
@@ -321,6 +325,16 @@ class Site(Strict):
             for *place, address in ends:
                 if any(_contains(network, ipaddress.ip_network(address)) for network in networks):
                     raise misfit("an address outside the host's other networks", address, "diode", *place)
+        return self
+
+    @model_validator(mode="after")
+    def _monitoring_passes_the_firewall(self) -> Site:
+        reach = [entry.network for entry in self.network.management]
+        for place, network in enumerate(self.service.monitoring):
+            inner = ipaddress.ip_network(network)
+            if not any(_contains(ipaddress.ip_network(outer), inner) for outer in reach):
+                expected = f"a network within those that may reach 443 ({', '.join(reach)})"
+                raise misfit(expected, network, "service", "monitoring", place)
         return self
 
     @model_validator(mode="after")
