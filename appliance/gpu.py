@@ -143,6 +143,12 @@ def layouts() -> dict[str, Counter[str]]:
     return found
 
 
+def xids() -> list[re.Match[str]]:
+    """Errors that the driver has logged since the start: `card` as it names it (`PCI:0000:17:00`), and `number`."""
+    log = run(["journalctl", "--dmesg", "--boot", "--output=cat", "--grep=NVRM: Xid"], ok=(0, 1)).text
+    return [xid for line in log.splitlines() if (xid := _XID.search(line))]
+
+
 def _build(wanted: Wanted, dry_run: bool, root: Path) -> list[str]:
     """Have DKMS build the module, unless the running kernel has it in this version."""
     if _module_version(wanted.kernel) == wanted.driver:
@@ -193,9 +199,7 @@ def _check(found: list[Gpu], wanted: Wanted) -> None:
 
 
 def _check_xids() -> None:
-    log = run(["journalctl", "--dmesg", "--boot", "--output=cat", "--grep=NVRM: Xid"], ok=(0, 1)).text
-    lines = [line for line in log.splitlines() if (xid := _XID.search(line))
-             and int(xid["number"]) not in _XIDS_OF_PROGRAMS]  # fmt: skip
+    lines = [xid.string for xid in xids() if int(xid["number"]) not in _XIDS_OF_PROGRAMS]
     if lines:
         raise EnvironmentProblem(
             f"GPU: expected no error of the card since the start, found {len(lines)}\n" + "\n".join(lines[-5:]),

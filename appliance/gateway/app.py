@@ -192,6 +192,8 @@ class App:
             call.share.end(used)
         if answer is not None:
             metrics.tokens(model, role, answer.tokens_in, answer.tokens_out)
+            if status == "ok" and (rate := answer.tokens_per_s) is not None:
+                metrics.rate(model, rate)
         if call.seq is not None:
             digest = answer.digest if answer is not None else hashlib.sha256()
             self._service.record.completed(

@@ -112,6 +112,7 @@ class Config(_Strict):
     Attributes:
         socket: where nginx finds the gateway.
         metrics_socket: metrics, health and the OpenAPI document, for the management side.
+        gpu_figures: what GPUs tell (`appliance.figures`); there on a host that has some.
         directory: of people.
         secret: file with the key under which API keys are kept.
         policies: folder of policies and of the guard's rules.
@@ -121,6 +122,7 @@ class Config(_Strict):
     schema_version: Literal[1]
     socket: Path = Path("/run/airgap-gateway/gateway.sock")
     metrics_socket: Path = Path("/run/airgap-gateway/metrics.sock")
+    gpu_figures: Path = Path("/run/airgap-gpu/gpu.prom")
     models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
     directory: Path
     secret: Path

@@ -1,4 +1,7 @@
-"""The management side: a socket of its own with figures, health and the OpenAPI document; nginx does not know it."""
+"""The management side: a socket of its own with figures, health and the OpenAPI document.
+
+nginx knows it only where the site says who may read the figures, and asks for nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from appliance.gateway import call as calls
-from appliance.gateway import openapi, refusal
+from appliance.gateway import cards, openapi, refusal
 from appliance.gateway.app import App
 from appliance.gateway.config import Config
 from appliance.gateway.metrics import CONTENT_TYPE, Metrics
@@ -18,7 +21,7 @@ class Management:
     """An ASGI application."""
 
     def __init__(self, settings: Config, app: App, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+        self._app, self._metrics, self._gpu_figures = app, metrics, settings.gpu_figures
         self._document = json.dumps(openapi.document(settings)).encode()
 
     async def __call__(
@@ -27,7 +30,8 @@ class Management:
         """Serve one request."""
         reply, asked = Reply(send, calls.new_id()), (scope["method"], scope["raw_path"])
         if asked == ("GET", b"/metrics"):
-            await reply.whole(200, self._metrics.text(), (b"content-type", CONTENT_TYPE))
+            text = self._metrics.text() + cards.figures(self._gpu_figures)
+            await reply.whole(200, text, (b"content-type", CONTENT_TYPE))
         elif asked == ("GET", b"/openapi.json"):
             await reply.whole(200, self._document)
         elif asked == ("GET", b"/healthz") and self._app.is_ready:

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+#: Of tokens a second: from a model that runs from a disk to small ones on a GPU.
+_RATES = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
 
@@ -33,6 +35,10 @@ class Metrics:
             "airgap_gateway_request_seconds", "From a request's headers to its end.", ("model",), buckets=_SECONDS,
             registry=self._registry,
         )  # fmt: skip
+        self._rate = Histogram(
+            "airgap_gateway_tokens_per_second", "Of streams: tokens after the first, by the time from first to last.",
+            ("model",), buckets=_RATES, registry=self._registry,
+        )  # fmt: skip
         self._queue = Gauge("airgap_gateway_queue_length", "Requests that wait.", ("model",), registry=self._registry)
         self._open = Gauge("airgap_gateway_open_requests", "Requests under way.", registry=self._registry)
         self._unrecorded = Gauge(
@@ -43,6 +49,7 @@ class Metrics:
         # Looking a label up costs more than counting; there are as many as models times roles times codes.
         self._requests_of, self._tokens_of = cache(self._requests.labels), cache(self._tokens.labels)
         self._first_of, self._duration_of = cache(self._first.labels), cache(self._duration.labels)
+        self._rate_of = cache(self._rate.labels)
 
     def watch(
         self,
@@ -67,6 +74,10 @@ class Metrics:
     def first(self, model: str, seconds: float) -> None:
         """A client was given the first text."""
         self._first_of(model).observe(seconds)
+
+    def rate(self, model: str, tokens_per_s: float) -> None:
+        """An answer came so fast."""
+        self._rate_of(model).observe(tokens_per_s)
 
     def tokens(self, model: str, role: str, tokens_in: int, tokens_out: int) -> None:
         """What a request used."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,13 @@ class Answer:
         self.digest = hashlib.sha256()
         self.tokens_in = self.tokens_out = 0
         self.has_usage = self.has_ended = self._has_text = False
+        self._first_s = self._last_s = 0.0  # monotonic, of texts
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens after the first, by the seconds from first to last text; None: all came at once, or there is one."""
+        took_s = self._last_s - self._first_s
+        return (self.tokens_out - 1) / took_s if took_s > 0 and self.tokens_out > 1 else None
 
     async def whole(self, connection: Connection, reply: Reply) -> None:
         """An answer that is no stream.
@@ -60,7 +68,8 @@ class Answer:
         body = JSON.encode(content).encode()
         if "data" in content:
             self.digest.update(body)
-        self._on_text()
+        if not self._has_text:
+            self._on_text()
         await reply.whole(200, body)
 
     async def stream(
@@ -144,9 +153,11 @@ class Answer:
             if isinstance(text, str) and text:
                 self.digest.update(text.encode("utf-8", "surrogatepass"))
                 has_text = True
-        if has_text and not self._has_text:
-            self._has_text = True
-            self._on_text()
+        if has_text:
+            self._last_s = time.monotonic()
+            if not self._has_text:
+                self._has_text, self._first_s = True, self._last_s
+                self._on_text()
         return has_text
 
     def _count(self, usage: Any) -> None:

@@ -48,6 +48,7 @@ def role_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
         "gateway_certificate_file": str(site.tls.certificate),
         "gateway_key_file": str(site.tls.key.file),
         "gateway_client_ca_file": str(site.tls.client_ca or ""),
+        "gateway_monitoring_networks": list(site.service.monitoring),
         "gateway_first_policies": str(paths.CURRENT / packages(lock, "venv") / "appliance/gateway/policies/default"),
         "audit_auditor_key": site.service.auditor_key,
         "audit_retention_days": dict(site.service.retention_days),
@@ -80,6 +81,7 @@ def describe(lock: Lock, site: Site, release: Path) -> list[str]:
     debs = sum("appliance" in deb.uses for deb in lock.debs)
     networks = ", ".join(entry.network for entry in site.network.management)
     gpu = [f"GPUs         driver {lock.gpu.driver}, {', '.join(site.gpu.mig) or 'whole'}"] if lock.gpu else []
+    seen_by = [f"figures      /metrics, for {', '.join(site.service.monitoring)}"] if site.service.monitoring else []
     diode = []
     if site.diode is not None:
         far = site.diode.receiver
@@ -97,6 +99,7 @@ def describe(lock: Lock, site: Site, release: Path) -> list[str]:
         *diode,
         f"service      {', '.join(site.service.models)} at https://{site.tls.server_name}/v1, "
         f"{site.service.parallel} requests at the same time{' each' if site.service.models[1:] else ''}",
+        *seen_by,
     ]
 
 

@@ -261,6 +261,10 @@ class Service(Strict):
             description="requests that each engine answers at the same time; each takes memory for a whole context",
         ),
     ] = 4
+    monitoring: Annotated[
+        tuple[Network, ...],
+        Field(description="whose machines may read the figures at /metrics, out of those that may reach 443"),
+    ] = ()
 
     @model_validator(mode="after")
     def _models_are_unique(self) -> Service:
@@ -336,6 +340,16 @@ class Site(Strict):
             for *place, address in ends:
                 if any(_contains(network, ipaddress.ip_network(address)) for network in networks):
                     raise misfit("an address outside the host's other networks", address, "diode", *place)
+        return self
+
+    @model_validator(mode="after")
+    def _monitoring_passes_the_firewall(self) -> Site:
+        reach = [entry.network for entry in self.network.management]
+        for place, network in enumerate(self.service.monitoring):
+            inner = ipaddress.ip_network(network)
+            if not any(_contains(ipaddress.ip_network(outer), inner) for outer in reach):
+                expected = f"a network within those that may reach 443 ({', '.join(reach)})"
+                raise misfit(expected, network, "service", "monitoring", place)
         return self
 
     @model_validator(mode="after")

@@ -305,6 +305,13 @@ CASES = {
         "network.management",
         "at least one",
     ),
+    "site_strange_monitoring": site(
+        "  auditor_key:",
+        "  monitoring: [192.0.2.0/24]\n  auditor_key:",
+        "service.monitoring[0]",
+        "a network within those that may reach 443 (10.0.2.0/24, 172.20.0.0/16), found 192.0.2.0/24",
+        "monitoring: [192.0.2.0/24]",
+    ),
     "site_bad_mac": site("52:54:00", "52-54-00", "network.interface_mac", "the MAC address of one card"),
     "site_group_mac": site("52:54:00", "53:54:00", "network.interface_mac", "the MAC address of one card"),
     "site_bare_mac": site(

@@ -119,6 +119,7 @@ def furnish(container: Container, walk: path.Walk) -> None:
     (container.folder / "site.yml").write_bytes(site.site_yml)
     variables = role_variables(lock_of(walk), load_site(container.folder / "site.yml"), RELEASE)
     variables["gateway_client_ca_file"] = "/root/site/client-ca.pem"
+    variables["gateway_monitoring_networks"] = [f"{load_hosts()['appliance'].address}/32"]
     variables["ansible_python_interpreter"] = str(RELEASE / "venv" / "bin" / "python")
     container.put(json.dumps(variables).encode(), str(VARIABLES), 0o600)
 

@@ -58,6 +58,24 @@ def test_how_long_requests_are_kept_travels_to_the_audit_process(tmp_path: Path)
     assert set(written) == set(Config.model_fields)
 
 
+def test_only_networks_that_pass_the_firewall_may_read_figures(tmp_path: Path) -> None:
+    file, text = tmp_path / "site.yml", site_yml(load_hosts()["appliance"])
+    release = Path("/opt/airgap/releases/small-1")
+    file.write_text(text)
+    assert role_variables(lock(), load_site(file), release)["gateway_monitoring_networks"] == []
+    assert not any("/metrics" in line for line in describe(lock(), load_site(file), release))
+    file.write_text(text + "  monitoring: [10.0.2.0/24, 172.20.7.1/32]\n")
+    variables = role_variables(lock(), load_site(file), release)
+    assert variables["gateway_monitoring_networks"] == ["10.0.2.0/24", "172.20.7.1/32"]
+    assert any(
+        "/metrics, for 10.0.2.0/24, 172.20.7.1/32" in line for line in describe(lock(), load_site(file), release)
+    )
+    for wider in ("10.0.0.0/16", '"fd00::/64"'):
+        file.write_text(f"{text}  monitoring: [10.0.2.0/24, {wider}]\n")
+        with pytest.raises(InputInvalid, match=r"monitoring\[1\]: expected a network within .*10\.0\.2\.0/24, 172\.20"):
+            load_site(file)
+
+
 def test_a_lock_with_a_gpu_has_its_driver_loaded_and_its_site_s_layout(tmp_path: Path) -> None:
     file = tmp_path / "site.yml"
     file.write_text(site_yml(load_hosts()["appliance"]) + "gpu:\n  mig: [3g.71gb, 3g.71gb]\n")

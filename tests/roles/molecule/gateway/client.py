@@ -12,7 +12,8 @@ context = ssl.create_default_context(cafile="/root/site/ca.pem")
 if os.environ.get("CERTIFICATE"):
     context.load_cert_chain(os.environ["CERTIFICATE"])
 connection = http.client.HTTPSConnection(ADDRESS, 443, timeout=60)
-connection.sock = context.wrap_socket(socket.create_connection((ADDRESS, 443), 60), server_hostname=NAME)
+source = (os.environ["SOURCE"], 0) if os.environ.get("SOURCE") else None
+connection.sock = context.wrap_socket(socket.create_connection((ADDRESS, 443), 60, source), server_hostname=NAME)
 version = connection.sock.version()
 headers = {"Host": NAME, **({"Authorization": f"Bearer {key}"} if key else {})}
 if body:

@@ -31,12 +31,13 @@ def address(host: Any) -> Iterator[None]:
 
 
 def ask(
-    host: Any, method: str, path: str, key: str = "", body: Any = None, *headers: str, certificate: str = ""
-) -> tuple[int, Any]:
-    """Ask over TLS; returns status and answer."""
+    host: Any, method: str, path: str, key: str = "", body: Any = None, *headers: str, certificate: str = "",
+    source: str = "",
+) -> tuple[int, Any]:  # fmt: skip
+    """Ask over TLS, from another address than the service's own if wanted; returns status and answer."""
     words = [method, path, key, json.dumps(body) if body else "", *headers]
     said = host.run(
-        f"CERTIFICATE={certificate} python3 -I -c '{CLIENT}' {' '.join(f'{chr(39)}{word}{chr(39)}' for word in words)}"
+        f"CERTIFICATE={certificate} SOURCE={source} python3 -I -c '{CLIENT}' " + " ".join(f"'{word}'" for word in words)
     )
     if said.rc:
         return 0, said.stderr
@@ -124,10 +125,21 @@ def test_a_clients_certificate_is_an_identity(host: Any) -> None:
 
 @pytest.mark.parametrize(("method", "path", "key", "status"), [
     ("GET", "/v1/models", "wrong", 401), ("GET", "/v1/models", "", 401), ("GET", "/", "", 404),
-    ("GET", "/metrics", "", 404), ("GET", "/openapi.json", "", 404), ("GET", "/v1/chat/completions", "", 405),
+    ("GET", "/openapi.json", "", 404), ("GET", "/v1/chat/completions", "", 405),
 ])  # fmt: skip
 def test_strangers_and_strange_paths(host: Any, method: str, path: str, key: str, status: int) -> None:
     assert ask(host, method, path, key)[0] == status
+
+
+def test_figures_are_for_the_networks_that_the_site_names(host: Any) -> None:
+    status, text = ask(host, "GET", "/metrics")  # from ADDRESS, which is named
+    assert status == 200
+    assert "airgap_gateway_ready 1.0" in text
+    assert ask(host, "POST", "/metrics")[0] == 405
+    for method in ("GET", "HEAD", "POST"):
+        unknown = ask(host, method, "/nothing", source="127.0.0.1")
+        assert unknown[0] == 404
+        assert ask(host, method, "/metrics", source="127.0.0.1") == unknown
 
 
 def test_what_a_client_says_of_itself_is_not_believed(host: Any) -> None:

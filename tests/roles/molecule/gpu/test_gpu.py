@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 PROGRAM = "/opt/airgap/current/venv/bin/airgap gpu"
@@ -24,6 +25,19 @@ def test_a_layout_that_a_restart_lost_is_made_again(host: Any) -> None:
     host.check_output("rm /run/card.json")
     host.check_output("systemctl restart airgap-gpu.service")
     assert instances(host) == LAYOUT
+
+
+def test_the_card_s_figures_are_there_for_the_gateway(host: Any) -> None:
+    assert host.check_output("systemctl is-active airgap-gpu-figures.timer") == "active"
+    host.check_output("systemctl start airgap-gpu-figures.service")
+    file = host.file("/run/airgap-gpu/gpu.prom")
+    assert (file.user, file.mode) == ("root", 0o644)
+    assert 'airgap_gpu_memory_total_bytes{gpu="0",pci="0000:17:00"} 150754820096' in file.content_string
+    assert host.run("runuser -u airgap-gateway -- cat /run/airgap-gpu/gpu.prom").rc == 0
+
+
+def test_the_unit_that_asks_the_card_may_do_little(exposure: Callable[[str], float]) -> None:
+    exposure("airgap-gpu-figures.service")
 
 
 def test_nouveau_is_kept_out(host: Any) -> None:

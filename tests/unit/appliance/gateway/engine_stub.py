@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-ORDERS = ("pieces", "slow", "endless", "die", "cut", "huge", "refuse", "fail", "leak", "hang", "split", "quit")
+ORDERS = ("pieces", "slow", "endless", "die", "cut", "huge", "refuse", "fail", "leak", "hang", "split", "quit", "until")
 CREATED = 1_763_000_000
 
 
@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nServer: llama.cpp\r\n"
             b"Set-Cookie: engine=1\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
-        count = {"endless": 1 << 40, "die": 3, "cut": 3}.get(order, int(rest) if order == "pieces" else 1)
+        count = {"endless": 1 << 40, "die": 3, "cut": 3, "until": 3}.get(order, int(rest) if order == "pieces" else 1)
         pieces = [rest] if order == "split" else None
         is_response = body["path"] == "/v1/responses"
         if is_response:
@@ -132,6 +132,8 @@ class Connection(asyncio.Protocol):
                 await asyncio.sleep(0.01 if order != "pieces" else 0)
             elif order == "slow":
                 await asyncio.sleep(float(rest))
+            while order == "until" and not Path(rest).exists():
+                await asyncio.sleep(0.01)
         if order == "die":
             self._transport.abort()
             return

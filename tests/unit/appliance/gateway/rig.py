@@ -58,7 +58,7 @@ class Rig:
 
     def __init__(self, base: Path, **settings: Any) -> None:
         self.base, self.socket, self.metrics_socket = base, base / "g.sock", base / "m.sock"
-        self.audit = Process(base)
+        self.audit, self.gpu_figures = Process(base), base / "gpu.prom"
         self.engine_log = base / "engine.log"
         self._secret = secrets.token_bytes(SECRET_BYTES)
         (base / "secret").write_bytes(self._secret)
@@ -80,6 +80,7 @@ class Rig:
         }  # fmt: skip
         content = {
             "schema_version": 1, "socket": str(self.socket), "metrics_socket": str(self.metrics_socket),
+            "gpu_figures": str(self.gpu_figures),
             "models": [{**common, **model, **settings.pop("model", {})} for model in models],
             "directory": str(base / "people.db"), "secret": str(base / "secret"), "policies": str(policies),
             "audit_socket": str(self.audit.socket), **settings,
