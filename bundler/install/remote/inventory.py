@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bundler.install.site import AbsolutePath, HostName, load_site
+from bundler.install.site import load_site
+from bundler.install.values import AbsolutePath, HostName
 from bundler.manifest.form import Form, misfit, text
 from bundler.manifest.strict import Strict, load
 from custody.errors import InputInvalid
