@@ -185,8 +185,8 @@ def test_status_is_ok_on_every_line(walked: Walked) -> None:
 
 def test_the_hosts_ledger_tells_how_the_release_came(walked: Walked) -> None:
     events = json.loads(walked.machine.run("airgap ledger show --json").stdout)["events"]
-    assert [event["event"] for event in events if event["event"] != "clock set"][:4] == [
-        "begun", "received", "verified", "installed",
+    assert [event["event"] for event in events if event["event"] != "clock set"][:5] == [
+        "begun", "received", "verified", "policy changed", "installed",
     ]  # fmt: skip
     received = next(event for event in events if event["event"] == "received")
     assert received["details"] == {"source": path.MEDIUM_SERIAL}
