@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -214,27 +215,44 @@ def unlock(walked: Walked) -> None:
     walked.machine.run("airgap unlock", stdin=walked.walk.secrets[DATA_KEY].encode())
 
 
-def test_a_data_disk_that_fails_loses_no_record(walked: Walked, host: Any) -> None:
+@pytest.fixture
+def failing(walked: Walked, host: Any) -> Iterator[None]:
     """Every block of the volume fails (dm-error) while the service runs; then the disk is well again."""
-
-    def entries() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(walked.machine.run("airgap audit verify --json", timeout_s=300).stdout)
-        return found
-
-    path.ask(walked.walk, walked.machine)
-    before = entries()
     sectors = host.check_output("blockdev --getsz /dev/mapper/airgap-data")
+    # As from a disk that fails: udev, which would tell systemd to unmount what it cannot read, does not look.
+    host.run_expect([0], "udevadm control --stop-exec-queue")
     host.run_expect([0], f"dmsetup load airgap-data --table '0 {sectors} error'")
-    host.run_expect([0], "dmsetup suspend --noflush --nolockfs airgap-data && dmsetup resume airgap-data")
+    host.run_expect([0], "dmsetup suspend --noflush --nolockfs airgap-data")
+    host.run_expect([0], "dmsetup resume --noudevsync airgap-data")
+    yield
+    host.run("systemctl stop srv-airgap.mount")
+    host.run_expect([0], "dmsetup remove --retry --noudevsync airgap-data && udevadm control --start-exec-queue")
+    unlock(walked)
+
+
+def audited(walked: Walked) -> dict[str, Any]:
+    """What `airgap audit verify` finds."""
+    found: dict[str, Any] = json.loads(walked.machine.run("airgap audit verify --json", timeout_s=300).stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def before(walked: Walked) -> dict[str, Any]:
+    """The audit log, with an answer that is the last one before the disk fails."""
+    path.ask(walked.walk, walked.machine)
+    return audited(walked)
+
+
+def test_while_the_data_disk_fails_nobody_is_answered(walked: Walked, before: dict[str, Any], failing: None) -> None:
     body = {"model": "airgap-words", "messages": [{"role": "user", "content": "Who answers without a record?"}]}
     for _ in range(3):
         status, answer = path.request(walked.walk, walked.machine, "/v1/chat/completions", body)
         assert (status, answer["error"]["code"]) == (503, "no_record"), answer
-    assert walked.machine.run("airgap status", check=False).rc == 47
-    host.run_expect([0], "systemctl stop srv-airgap.mount; dmsetup remove airgap-data")
-    unlock(walked)
+
+
+def test_what_was_acknowledged_before_the_disk_failed_is_there(walked: Walked, before: dict[str, Any]) -> None:
     assert path.ask(walked.walk, walked.machine) == walked.first
-    after = entries()
+    after = audited(walked)
     assert after["intact"]
     assert after["entries"] > before["entries"]
     assert after["admitted"] == before["admitted"] + 1
