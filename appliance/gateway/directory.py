@@ -98,7 +98,8 @@ def open_database(data: bytes, name: str) -> sqlite3.Connection:
         version = database.execute("SELECT schema_version FROM about").fetchone()[0]
         if version != SCHEMA_VERSION:
             raise EnvironmentProblem(f"{name}: expected schema {SCHEMA_VERSION}, found {version}", "airgap --version")
-    except (sqlite3.Error, TypeError, MemoryError) as error:
+    # A damaged name in what SQLite says of it is a UnicodeDecodeError, a ValueError.
+    except (sqlite3.Error, TypeError, ValueError, MemoryError) as error:
         database.close()
         raise EnvironmentProblem(f"{name}: broken: {error}", "restore it from the site's records") from error
     except EnvironmentProblem:

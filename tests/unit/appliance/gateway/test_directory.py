@@ -196,6 +196,17 @@ def test_a_damaged_database_never_makes_another_user(
     assert opened(folder).by_key(new_key(), NOW) is None
 
 
+@pytest.mark.parametrize("name", [b"sqlite_autoindex_key_1", b"REATE TABLE membership", b"STRICT"])
+def test_a_name_that_is_no_text_lets_nobody_in(tmp_path: Path, alice: str, name: bytes) -> None:
+    file = tmp_path / FILE
+    data = file.read_bytes()
+    assert name in data
+    file.write_bytes(data.replace(name, bytes([name[0] ^ 0x80]) + name[1:], 1))
+    here = opened(tmp_path)
+    assert here.by_key(alice, NOW) is None
+    assert "broken" in here.problem
+
+
 def test_a_column_of_another_name_lets_nobody_in(tmp_path: Path, alice: str) -> None:
     file = tmp_path / FILE
     data = file.read_bytes()
