@@ -141,7 +141,7 @@ class Sqlite:
     def _run(self, work: Any) -> Any:
         try:
             return work()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the second of a message with a damaged name in it
             raise StoreFailed(str(error)) from error
 
 

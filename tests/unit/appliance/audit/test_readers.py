@@ -130,6 +130,17 @@ def test_what_is_done_to_the_index_is_found(log: Path, statement: str, capfd: py
     assert "intact, complete" in printed(["audit", "verify", "--log", str(log)], capfd)
 
 
+@pytest.mark.parametrize("name", [b"REATE TABLE entries", b"no_update", b"entries"])
+def test_a_damaged_index_is_found(log: Path, name: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    Index(View(log)).close()
+    file = log / "index.sqlite"
+    data = file.read_bytes()
+    assert name in data
+    file.write_bytes(data.replace(name, bytes([name[0] ^ 0x80]) + name[1:], 1))
+    code, said = refused(["audit", "verify", "--log", str(log)], capfd)
+    assert (code, "index.sqlite" in said) == (errors.LedgerBroken.exit_code, True)
+
+
 def test_an_index_of_another_log_is_found(log: Path, tmp_path: Path) -> None:
     second = Process(tmp_path / "second" if (tmp_path / "second").mkdir() is None else tmp_path)
     gateway = second.start().gateway()
