@@ -92,4 +92,4 @@ def test_cryptsetup_finds_no_difference(tmp_path: Path, capsys: pytest.CaptureFi
         passed = len(cases) if done.rc == 0 else len(cases) - 1
         print(f"\ncryptsetup {version}, {_SCRIPT}: {passed} cases passed in {took_s:.0f} s")
     assert done.rc == 0, f"ended with {done.rc} in {cases[-1:]}:\n{done.text[-3000:]}"
-    assert len(cases) == len(set(re.findall(rb'\bprepare "(\[\d+\])', text)))
+    assert len(cases) == len(set(re.findall(rb'\bprepare\s+"(\[\d+\])', text)))
