@@ -40,14 +40,18 @@ def packages(lock: Lock, environment: str) -> str:
     return f"{environment}/lib/python{lock.target.python}/site-packages"
 
 
+def served(lock: Lock, site: Site) -> list[LockedModel]:
+    """Models of the lock that the site serves, in the lock's order; one that the lock has not is missing."""
+    return [model for model in lock.models if model.name in site.service.models]
+
+
 def engine_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
     """The variables of the role engine, and what the role gateway is told of its models.
 
     Args:
         release: the folder of the release.
     """
-    parallel = site.service.parallel
-    served = [model for model in lock.models if model.name in site.service.models]
+    models, parallel = served(lock, site), site.service.parallel
     return {
         "engine_program": str(paths.CURRENT / packages(lock, "engine") / "llama_cpp/lib/llama-server"),
         "engine_gpu": lock.gpu is not None,
@@ -59,7 +63,7 @@ def engine_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
                 "slots": parallel,
                 "memory_mib": needed_bytes(model, parallel) * _LIMIT_PERCENT // 100 >> 20,
             }
-            for model in served
+            for model in models
         ],
         "gateway_models": [
             {
@@ -70,6 +74,6 @@ def engine_variables(lock: Lock, site: Site, release: Path) -> dict[str, Any]:
                 "context_tokens": model.context_tokens,
                 "parallel": parallel,
             }
-            for model in served
+            for model in models
         ],
     }

@@ -25,22 +25,18 @@ def require_healthy(site: Site) -> None:
         InstallFailed: they did not within three minutes; says what the last answer was.
     """
     deadline_s = time.monotonic() + _WAIT_S
-    asked: dict[str, Callable[[], str]] = {
-        **{f"the engine of {model}": partial(_engine_status, model) for model in site.service.models},
-        "the service": lambda: _status(_service(site), "/healthz"),
-    }
-    for what, ask in asked.items():
-        while (found := ask()) != "status 200":
+    asked: list[tuple[str, Callable[[], http.client.HTTPConnection], str]] = [
+        *((f"the engine of {model}", partial(_Engine, model), "/health") for model in site.service.models),
+        ("the service", partial(_service, site), "/healthz"),
+    ]
+    for what, connect, path in asked:
+        while (found := _status(connect(), path)) != "status 200":
             if time.monotonic() > deadline_s:
                 raise InstallFailed(
                     f"{what}: expected status 200 within {_WAIT_S:.0f} s, found {found}",
                     "see: journalctl -u 'airgap-*' -u nginx",
                 )
             time.sleep(_PAUSE_S)
-
-
-def _engine_status(model: str) -> str:
-    return _status(_Engine(model), "/health")
 
 
 def _status(connection: http.client.HTTPConnection, path: str) -> str:

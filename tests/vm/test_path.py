@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 from collections.abc import Iterator
@@ -215,7 +216,7 @@ def unlock(walked: Walked) -> None:
     walked.machine.run("airgap unlock", stdin=walked.walk.secrets[DATA_KEY].encode())
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def failing(walked: Walked, host: Any) -> Iterator[None]:
     """Every block of the volume fails (dm-error) while the service runs; then the disk is well again."""
     sectors = host.check_output("blockdev --getsz /dev/mapper/airgap-data")
@@ -224,10 +225,12 @@ def failing(walked: Walked, host: Any) -> Iterator[None]:
     host.run_expect([0], f"dmsetup load airgap-data --table '0 {sectors} error'")
     host.run_expect([0], "dmsetup suspend --noflush --nolockfs airgap-data")
     host.run_expect([0], "dmsetup resume --noudevsync airgap-data")
-    yield
-    host.run("systemctl stop srv-airgap.mount")
-    host.run_expect([0], "dmsetup remove --retry --noudevsync airgap-data && udevadm control --start-exec-queue")
-    unlock(walked)
+    try:
+        yield
+    finally:
+        host.run("systemctl stop srv-airgap.mount")
+        host.run_expect([0], "dmsetup remove --retry --noudevsync airgap-data && udevadm control --start-exec-queue")
+        unlock(walked)
 
 
 def audited(walked: Walked) -> dict[str, Any]:
@@ -236,21 +239,14 @@ def audited(walked: Walked) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module")
-def before(walked: Walked) -> dict[str, Any]:
-    """The audit log, with an answer that is the last one before the disk fails."""
+def test_while_the_data_disk_fails_nobody_is_answered_and_no_record_is_lost(walked: Walked, host: Any) -> None:
     path.ask(walked.walk, walked.machine)
-    return audited(walked)
-
-
-def test_while_the_data_disk_fails_nobody_is_answered(walked: Walked, before: dict[str, Any], failing: None) -> None:
+    before = audited(walked)
     body = {"model": "airgap-words", "messages": [{"role": "user", "content": "Who answers without a record?"}]}
-    for _ in range(3):
-        status, answer = path.request(walked.walk, walked.machine, "/v1/chat/completions", body)
-        assert (status, answer["error"]["code"]) == (503, "no_record"), answer
-
-
-def test_what_was_acknowledged_before_the_disk_failed_is_there(walked: Walked, before: dict[str, Any]) -> None:
+    with failing(walked, host):
+        for _ in range(3):
+            status, answer = path.request(walked.walk, walked.machine, "/v1/chat/completions", body)
+            assert (status, answer["error"]["code"]) == (503, "no_record"), answer
     assert path.ask(walked.walk, walked.machine) == walked.first
     after = audited(walked)
     assert after["intact"]

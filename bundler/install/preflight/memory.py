@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bundler.install.engines import cache_bytes, needed_bytes
+from bundler.install.engines import cache_bytes, needed_bytes, served
 from bundler.install.preflight.driver import gpus
 from bundler.install.preflight.finding import Case, Finding, gigabytes, read
 
@@ -12,19 +12,18 @@ from bundler.install.preflight.finding import Case, Finding, gigabytes, read
 def check_memory(case: Case) -> Iterator[Finding]:
     """The models are in the bundle and fit together: into the GPUs with a driver, into the host's memory without."""
     wanted, parallel = case.site.service.models, case.site.service.parallel
-    served = [model for model in case.lock.models if model.name in wanted]
-    if len(served) < len(wanted):
+    models = served(case.lock, case.site)
+    if unknown := ", ".join(name for name in wanted if name not in [model.name for model in models]):
         names = ", ".join(m.name for m in case.lock.models) or "none"
-        unknown = ", ".join(name for name in wanted if name not in {model.name for model in served})
         yield Finding(
             "service.models", f"of the bundle's models ({names})", unknown, "correct service.models in the site file"
         )
         return
-    names, needed = ", ".join(wanted), sum(needed_bytes(model, parallel) for model in served)
-    weights = gigabytes(sum(model.size_bytes for model in served))
-    cache = gigabytes(sum(cache_bytes(model, parallel) for model in served))
+    names, needed = ", ".join(wanted), sum(needed_bytes(model, parallel) for model in models)
+    weights = gigabytes(sum(model.size_bytes for model in models))
+    cache = gigabytes(sum(cache_bytes(model, parallel) for model in models))
     contexts = "context" if parallel == 1 else f"{parallel} contexts"
-    each = " each" if served[1:] else ""
+    each = " each" if models[1:] else ""
     parts = f"{gigabytes(needed)}: weights {weights}, {contexts}{each} {cache}, the rest"
     if case.lock.gpu is None:
         where, total = "memory", _host_bytes(case)
@@ -35,7 +34,7 @@ def check_memory(case: Case) -> Iterator[Finding]:
             yield Finding(f"{where} for {names}", parts, "not to be known before its driver", remedy, False)
             return
     if total < needed:
-        fewer = "serve fewer or smaller models" if served[1:] else "serve a smaller model"
+        fewer = "serve fewer or smaller models" if models[1:] else "serve a smaller model"
         remedy = fewer if parallel == 1 else f"lower service.parallel, or {fewer}"
         yield Finding(f"{where} for {names}", parts, gigabytes(total), remedy)
 

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from tests.templates import render
 
 ROOT = Path(__file__).parents[3]
 AIRGAP = Path(sys.executable).with_name("airgap")
@@ -210,10 +211,9 @@ def _furnish(host: Host) -> None:
 
 def firewall() -> str:
     """The filter as the role writes it."""
-    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, autoescape=False)
-    template = environment.from_string((ROOT / "roles/firewall/templates/firewall.nft.j2").read_text())
     networks = {"4": ["10.83.2.0/24", "172.20.0.0/16"], "6": ["fd00:83::/64"]}
-    return template.render(_firewall_management=networks, _firewall_time={"4": [], "6": []})
+    none: dict[str, list[str]] = {"4": [], "6": []}
+    return render("firewall", "firewall.nft.j2", _firewall_management=networks, _firewall_time=none)
 
 
 def _certificate(days: int = 90) -> tuple[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pytest
 import yaml
+
+from tests.templates import render
 
 ROOT = Path(__file__).parents[3]
 DIODE = {
@@ -23,13 +24,9 @@ FILTERS = [("firewall.nft.j2", "4"), ("before.rules.j2", "4"), ("before.rules.j2
 
 def lines(name: str, family: str, diode: dict[str, Any]) -> list[str]:
     """A template of the role firewall; its lines without blanks around them."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "roles/firewall/templates"), trim_blocks=True, autoescape=False
-    )
     some = {"4": ["10.0.2.0/24"], "6": []}
-    text = environment.get_template(name).render(
-        _family=family, _firewall_management=some, _firewall_time={"4": [], "6": []}, **diode
-    )
+    none: dict[str, list[str]] = {"4": [], "6": []}
+    text = render("firewall", name, _family=family, _firewall_management=some, _firewall_time=none, **diode)
     return [line.strip() for line in text.splitlines()]
 
 

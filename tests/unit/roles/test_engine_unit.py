@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import jinja2
-
-TEMPLATES = Path(__file__).parents[3] / "roles/engine/templates"
+from tests.templates import render
 
 
 def unit(gpu: bool, **more: object) -> list[str]:
     """Lines of the unit, rendered as Ansible does; `more` are other variables than a test's own."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, autoescape=True)
-    environment.filters["dirname"] = os.path.dirname
     model = {"name": "words", "path": "/m/models/r/words%1.gguf", "context_tokens": 512, "slots": 4, "memory_mib": 1281}
     variables = {
         "engine_gpu": gpu, "engine_program": "/v/llama-server", "engine_threads": -1, "engine_mount": "/m",
         "_engine_mount_unit": "m.mount", "_engine_model": model,
         "_engine_socket": "/run/airgap-engine/words/words.sock",
     }  # fmt: skip
-    return environment.get_template("engine.service.j2").render(variables | more).splitlines()
+    return render("engine", "engine.service.j2", **variables | more).splitlines()
 
 
 def command(gpu: bool, **more: object) -> list[str]:

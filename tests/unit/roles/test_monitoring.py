@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import jinja2
 import yaml
 
-ROLE = Path(__file__).parents[3] / "roles/gateway"
+from tests.templates import ROLES, render
+
+ROLE = ROLES / "gateway"
 
 
 def lines(*networks: str) -> list[str]:
     """nginx's configuration, without blanks around its lines."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, autoescape=False
-    )
-    text = environment.get_template("nginx.conf.j2").render(
+    variables = (
         yaml.safe_load((ROLE / "defaults/main.yml").read_text())
         | yaml.safe_load((ROLE / "vars/main.yml").read_text())
         | {"gateway_addresses": ["10.0.2.15"], "gateway_monitoring_networks": networks}
     )
+    text = render("gateway", "nginx.conf.j2", **variables)
     return [line.strip() for line in text.splitlines()]
 
 

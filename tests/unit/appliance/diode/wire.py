@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from tests.templates import render
 
 ROOT = Path(__file__).parents[4]
 CARD, NEAR, FAR, PORT = "wire", "10.9.0.1", "10.9.0.2", 5514
@@ -35,15 +35,12 @@ table netdev diode {
 
 def rendered(name: str, **more: Any) -> str:
     """A template of the role diode, for this wire."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "roles/diode/templates"), trim_blocks=True, keep_trailing_newline=True
-    )
     values = {
         "diode_interface": CARD, "diode_address": NEAR, "diode_receiver_address": FAR, "diode_receiver_mac": FAR_MAC,
         "diode_receiver_port": PORT, "diode_mtu": 1500, "diode_mount": "/srv/airgap", "diode_venv": "/venv",
         "_diode_family": "4", "_diode_log": "/srv/airgap/audit", "_diode_mount_unit": "srv-airgap.mount", **more,
     }  # fmt: skip
-    return environment.get_template(name).render(values)
+    return render("diode", name, **values)
 
 
 class End:
