@@ -85,7 +85,7 @@ docs: setup ## write the reference pages and man pages that the code itself know
 	$(BIN)/python docs/generate.py
 
 constraints: ## pin the versions that tests run with, from the environment as it is
-	$(BIN)/pip freeze --exclude-editable > constraints.txt
+	$(BIN)/pip freeze --all --exclude setuptools --exclude-editable > constraints.txt
 
 clean: ## remove what runs made (caches in ~/.cache/airgap stay)
 	rm -rf build .venv

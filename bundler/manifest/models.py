@@ -102,7 +102,7 @@ class Apt(Strict):
     ]
     bootstrap: Annotated[
         tuple[PackageName, ...], Field(description="also on partition 1: what opening the medium needs")
-    ] = ("openssl", "cryptsetup-bin", "python3", "python3-venv")
+    ] = ("openssl", "cryptsetup-bin", "python3")
 
 
 class SourceBuild(Strict):

@@ -137,7 +137,7 @@ install_bootstrap() {
     "${sha}sum" -c --strict --quiet "$list" >&2 || die 11 'bootstrap: a package differs from its digest' "$again"
     sed 's|^[0-9a-f]*  |./|' "$list" >../debs
     if { [ "$mode" = stage ] || [ -x "$INSTALLED" ]; } && command -v openssl >/dev/null && command -v cryptsetup >/dev/null &&
-        python3 -I -c 'import ensurepip' 2>/dev/null; then
+        python3 -I -c 'import venv' 2>/dev/null; then
         cd "$WORK" # what is there already, perhaps newer, will do on a laptop and beside a release
         return
     fi
@@ -243,7 +243,9 @@ if [ ! -e "$release/venv/complete" ] || ! cmp -s carrier/statement.json "$releas
     chmod -R u=rwX,go=rX "$release"
     (
         umask 022
-        env -i PATH="$PATH" LC_ALL=C python3 -I -m venv "$release/venv"
+        env -i PATH="$PATH" LC_ALL=C python3 -I -m venv --without-pip "$release/venv"
+        # The medium's own pip: Debian's brings the public certificate authorities with it.
+        env -i PATH="$PATH" LC_ALL=C python3 -I -m zipfile -e sealed/data/wheels/pip-*.whl "$release"/venv/lib/python3*/site-packages
         env -i PATH="$PATH" HOME=/nonexistent LC_ALL=C "$release/venv/bin/python" -I -m pip --isolated --quiet \
             --disable-pip-version-check --no-cache-dir install --no-index --no-deps --only-binary :all: \
             --require-hashes --find-links sealed/data/wheels -r sealed/data/wheels/control.txt

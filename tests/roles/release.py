@@ -81,10 +81,13 @@ def installed(walk: path.Walk) -> Tree:
         apt = "apt-get -qq --yes --no-install-recommends --no-remove -oAPT::Sandbox::User=root"
         none = "-oDir::Etc::sourcelist=/dev/null -oDir::Etc::sourceparts=/dev/null"
         container.run(f"DEBIAN_FRONTEND=noninteractive {apt} {none} install {' '.join(debs)}")
-        for name in ("venv", "engine"):
-            requirements = "control" if name == "venv" else name
+        container.run(
+            f"python3 -I -m venv --without-pip {RELEASE}/engine && python3 -I -m venv --without-pip {RELEASE}/venv"
+            f" && python3 -I -m zipfile -e {wheels}/pip-*.whl {RELEASE}/venv/lib/python3*/site-packages"
+        )
+        for name, requirements in (("venv", "control"), ("engine", "engine")):
             container.run(
-                f"python3 -I -m venv {RELEASE}/{name} && {RELEASE}/{name}/bin/python -I -m pip --isolated --quiet"
+                f"{RELEASE}/venv/bin/python -I -m pip --python {RELEASE}/{name}/bin/python --isolated --quiet"
                 " --disable-pip-version-check --no-cache-dir install --no-index --no-deps --only-binary :all:"
                 f" --require-hashes --find-links {wheels} -r {wheels}/{requirements}.txt"
             )

@@ -154,7 +154,8 @@ def workstation_image(bundle: Path) -> Image:
         "burner",
         files={"/opt/wheels": bundle / "sealed/data/wheels"},
         commands=(
-            "python3 -m venv /opt/airgap",
+            "python3 -m venv --without-pip /opt/airgap",
+            "python3 -m zipfile -e /opt/wheels/pip-*.whl /opt/airgap/lib/python3*/site-packages",
             f"{pip} --find-links /opt/wheels -r /opt/wheels/control.txt",
             "rm -r /opt/wheels",
         ),

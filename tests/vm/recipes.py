@@ -29,7 +29,7 @@ _BASE = (
     "systemd-sysv",
     "udev",
 )
-_WORKSTATION = ("cryptsetup", "e2fsprogs", "fdisk", "openssl", "python3", "python3-venv")
+_WORKSTATION = ("cryptsetup", "e2fsprogs", "fdisk", "openssl", "python3")
 _BENCH = (
     "cryptsetup",
     "e2fsprogs",
