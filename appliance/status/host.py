@@ -16,6 +16,7 @@ from custody._run import run
 
 CHRONY_FILE = Path("/etc/chrony/chrony.conf")
 _SWAPS = Path("/proc/swaps")
+_EXT4 = Path("/sys/fs/ext4")
 
 #: Share of the data volume in use from which a next release may not fit, and from which logs may not.
 _FILL_WARNING, _FILL_BAD = 0.85, 0.95
@@ -57,6 +58,9 @@ def look_at_drives() -> Iterator[Line]:
         fill = usage.used / usage.total
         found = f"open, at {volume.mount}, {fill:.0%} of {usage.total / 1e9:.1f} GB used"
         yield line(topic, "volume", found, bad=fill > _FILL_BAD, warning=fill > _FILL_WARNING)
+        errors = _file_system_errors(volume.device)
+        found = f"{errors} errors since its last repair: journalctl --dmesg --grep=EXT4-fs" if errors else "no error"
+        yield line(topic, "file system", found, bad=errors > 0)
     if settings.unattended:
         opens = unattended.Sealed().opens
         found = f"by the TPM, PCR {unattended.PCRS}" if opens else "not by the TPM any more: airgap drive seal"
@@ -118,6 +122,12 @@ def look_at_units() -> Iterator[Line]:
     listing = json.loads(run(["systemctl", "list-units", "--state=failed", "--output=json"]).text or "[]")
     failed = [entry["unit"] for entry in listing]
     yield line("units", "failed", ", ".join(failed) or "none", bad=bool(failed))
+
+
+def _file_system_errors(device: Path) -> int:
+    """What ext4 has counted, over every mount until it is repaired (ext4(5), "errors"; the kernel's ABI/testing)."""
+    count = _EXT4 / device.resolve().name / "errors_count"
+    return int(count.read_text()) if count.exists() else 0
 
 
 def _day(seconds: float) -> str:

@@ -73,6 +73,8 @@ def command(
             raise click.UsageError("--inventory wants --start-digest, and names the site files itself")
         if downgrade_order is not None:
             raise click.UsageError("--downgrade-order is for one host: give it to `start` at that host's console")
+        if models is not None or received_from is not None:
+            raise click.UsageError("--models and --received-from are for one host: `start` passes them there")
         install_fleet(
             inventory,
             release,

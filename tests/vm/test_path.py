@@ -247,6 +247,9 @@ def test_while_the_data_disk_fails_nobody_is_answered_and_no_record_is_lost(walk
         for _ in range(3):
             status, answer = path.request(walked.walk, walked.machine, "/v1/chat/completions", body)
             assert (status, answer["error"]["code"]) == (503, "no_record"), answer
+        told = json.loads(walked.machine.run("airgap status --json", check=False).text)
+        (line,) = (line for line in told["lines"] if line["what"] == "file system")
+        assert line["verdict"] == "bad", line
     assert path.ask(walked.walk, walked.machine) == walked.first
     after = audited(walked)
     assert after["intact"]

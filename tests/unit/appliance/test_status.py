@@ -92,6 +92,16 @@ def test_a_locked_volume_is_told_and_stops_no_other_line(host: Host) -> None:
     assert {verdict for verdict, _ in lines.values()} == {"ok", "warning"}
 
 
+def test_errors_that_the_file_system_has_counted_are_told(host: Host) -> None:
+    assert host.status()["drives", "file system"] == ("ok", "no error")
+    host.run("mount", "-t", "tmpfs", "counts", "/sys/fs/ext4")
+    host.run("mkdir", "/sys/fs/ext4/airgap-data")
+    for count, verdict in (("0", "ok"), ("3", "bad")):
+        host.write("/sys/fs/ext4/airgap-data/errors_count", f"{count}\n")
+        assert host.status()["drives", "file system"][0] == verdict
+    assert "3 errors since its last repair" in host.status()["drives", "file system"][1]
+
+
 def test_a_volume_that_no_longer_opens_by_itself_is_told(host: Host) -> None:
     storage = json.loads(host.run("cat", "/etc/airgap/storage.json").stdout)
     host.write("/etc/airgap/storage.json", json.dumps({**storage, "unattended": True}))
