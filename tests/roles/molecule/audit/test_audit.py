@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.containers import Container
 from tests.roles.release import SCENARIOS, give_volume, prepared
+from tests.unit.appliance.audit.conftest import ORIGIN
+from tests.unit.appliance.audit.old import RULES, make_old
 
 UNIT, SOCKET, LOG = "airgap-audit.service", "/run/airgap-audit/audit.sock", "/srv/airgap/audit"
+CONFIG, SEGMENT = "/etc/airgap/audit.json", f"{LOG}/segments/{0:020}"
 AIRGAP = "/opt/airgap/current/venv/bin/airgap"
 CLIENT = (SCENARIOS / "audit/client.py").read_text()
 REQUEST = {
@@ -30,8 +35,13 @@ def tell(host: Any, user: str = "airgap-gateway") -> Any:
 
 def wait(host: Any) -> None:
     """Until it listens."""
+    eventually(host, f"test -S {SOCKET}")
+
+
+def eventually(host: Any, command: str) -> None:
+    """Until a command ends well."""
     deadline = time.monotonic() + 60
-    while host.run(f"test -S {SOCKET}").rc:
+    while host.run(command).rc:
         assert time.monotonic() < deadline, host.check_output(f"journalctl --no-pager -u {UNIT} | tail -n 30")
         time.sleep(0.2)
 
@@ -78,6 +88,33 @@ def test_root_alone_orders_a_hold(host: Any) -> None:
     assert (hold["name"], hold["reason"]) == ("case-17", "a test")
     host.check_output(f"{AIRGAP} audit hold lift case-17 --reason over")
     assert json.loads(host.check_output(f"{AIRGAP} audit hold list --json"))["holds"] == []
+
+
+def test_what_is_old_is_compressed_and_expires(host: Any, container: Container, tmp_path: Path) -> None:
+    """By the process under its unit, with the rights that this leaves it."""
+    make_old(tmp_path)
+    kept = json.loads(host.file("/etc/airgap/audit.json").content_string)
+    archive = subprocess.run(["tar", "-C", tmp_path, "-c", "log"], capture_output=True, check=True).stdout
+    host.check_output(f"systemctl stop {UNIT}; mv {LOG} {LOG}.kept")
+    try:
+        container.run(f"mkdir /run/old; tar -C /run/old -x; mv /run/old/log {LOG}", stdin=archive)
+        host.check_output(f"chown -R airgap-audit: {LOG}; chmod 0750 {LOG}; test -e {SEGMENT}.log")
+        container.put(json.dumps({**kept, **RULES, "origin": ORIGIN, "warm_days": 90}).encode(), CONFIG)
+        container.put(tmp_path / "receipt", "/run/old/receipt")
+        host.check_output(f"systemctl start {UNIT}")
+        wait(host)
+        eventually(host, f"! test -e {SEGMENT}.log")  # it is idle, and looks every ten seconds
+        assert "intact" in host.check_output(f"{AIRGAP} audit verify")
+        assert "seq" in tell(host)
+        said = host.check_output(f"{AIRGAP} audit expire --receipt /run/old/receipt")
+        assert said.startswith("entries 0 to 65535, until 2018-08-16: expired: tombstone at entry "), said
+        assert host.check_output(f"ls {LOG}/segments").splitlines()[0].endswith("0.gone")
+        assert "verdict:   intact, complete" in host.check_output(f"{AIRGAP} audit verify")
+        assert "seq" in tell(host)
+    finally:
+        host.check_output(f"systemctl stop {UNIT}; rm -r {LOG} /run/old; mv {LOG}.kept {LOG}")
+        container.put(json.dumps(kept).encode(), CONFIG)
+        host.check_output(f"systemctl start {UNIT}")
 
 
 def test_it_goes_and_comes_with_the_volume(host: Any, container: Container) -> None:
