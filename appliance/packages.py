@@ -28,7 +28,8 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 _POLICY_TEXT = "#!/bin/sh\n# airgap: nothing is started by being installed; gone when that has ended.\nexit 101\n"
 _INITRAMFS = Path("/etc/initramfs-tools/update-initramfs.conf")
 INITRAMFS_TEXT = "# airgap: the boot image stays as it is while packages are installed.\nupdate_initramfs=no\n"
-_DPKG_LOCK = Path("/var/lib/dpkg/lock-frontend")
+#: What apt holds, and what dpkg does, which outlives an apt that is killed.
+_LOCKS = (Path("/var/lib/dpkg/lock-frontend"), Path("/var/lib/dpkg/lock"))
 _UNATTENDED = {
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBCONF_NONINTERACTIVE_SEEN": "true",
@@ -115,9 +116,10 @@ def install(
 
 def _finish_interrupted(keep_boot_image: bool) -> None:
     """Wait for a package manager that outlived its installer, and configure what a cut-off one left unpacked."""
-    with _DPKG_LOCK.open("ab") as stream, _held(keep_boot_image):  # whose end removes stand-ins that were left, too
-        fcntl.lockf(stream, fcntl.LOCK_EX)
-        fcntl.lockf(stream, fcntl.LOCK_UN)
+    with _held(keep_boot_image):  # whose end removes stand-ins that were left, too
+        for lock in _LOCKS:
+            with lock.open("ab") as stream:
+                fcntl.lockf(stream, fcntl.LOCK_EX)
         command = ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"]
         run(command, env=_UNATTENDED, timeout_s=3600, outlives=True)
 

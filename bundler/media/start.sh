@@ -141,7 +141,13 @@ install_bootstrap() {
         cd "$WORK" # what is there already, perhaps newer, will do on a laptop and beside a release
         return
     fi
-    dpkg --configure -a --force-confdef --force-confold >../apt.log 2>&1 || : # what a killed run left half done
+    # What a killed run left half done; its dpkg may still be at it, since that outlives an apt-get that is killed.
+    patience=600
+    until dpkg --configure -a --force-confdef --force-confold >../apt.log 2>&1 || ! grep -q 'lock was locked' ../apt.log; do
+        patience=$((patience - 1))
+        [ "$patience" -gt 0 ] || die 46 'dpkg: expected that it ends, found it at work for ten minutes' 'pgrep -a dpkg'
+        sleep 1
+    done
     # Installed in one go, in apt's order, from these files alone: no source, no recommendation, nothing removed.
     xargs env -i PATH="$PATH" LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -qq --yes \
         --no-install-recommends --no-remove -oDir::Etc::sourcelist=/dev/null -oDir::Etc::sourceparts=/dev/null \

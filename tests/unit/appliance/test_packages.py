@@ -26,7 +26,7 @@ def apt(programs: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(packages, "_HOST_SOURCES", (sources / "sources.list", sources / "sources.list.d"))
     monkeypatch.setattr(packages, "set_aside", lambda path: path.unlink())
     monkeypatch.setattr(packages, "POLICY", tmp_path / "policy-rc.d")
-    monkeypatch.setattr(packages, "_DPKG_LOCK", tmp_path / "lock-frontend")
+    monkeypatch.setattr(packages, "_LOCKS", (tmp_path / "lock-frontend", tmp_path / "lock"))
     (tmp_path / "initramfs-tools").mkdir()
     monkeypatch.setattr(packages, "_INITRAMFS", tmp_path / "initramfs-tools/update-initramfs.conf")
     return programs("appliance.packages", answers={"dpkg-query": (0, INSTALLED), "dpkg --compare": (1, "")})
