@@ -106,7 +106,8 @@ class Resolver:
         kept = {name: os.environ[name] for name in _FROM_SITE if name in os.environ}
         if "PIP_INDEX_URL" in os.environ and not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & set(kept):
             kept["UV_DEFAULT_INDEX"] = os.environ["PIP_INDEX_URL"]
-        return {**kept, "UV_CACHE_DIR": str(self._scratch / "uv"), "UV_PYTHON_DOWNLOADS": "never"}
+        own = {"UV_CACHE_DIR": str(self._scratch / "uv"), "XDG_DATA_HOME": str(self._scratch / "uv-data")}
+        return {**kept, **own, "UV_PYTHON_DOWNLOADS": "never"}
 
     def _choose(self, package: dict[str, Any], purpose: str) -> Found:
         """The best wheel for the target, or the source of a package that may be built.
