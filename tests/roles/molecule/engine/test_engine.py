@@ -124,5 +124,5 @@ def test_what_it_logs_is_not_what_was_asked(host: Any) -> None:
     assert re.search("model loaded", log)
 
 
-def test_it_may_do_little(exposure: Callable[[str], float]) -> None:
-    assert exposure(UNIT) <= 1.5
+def test_it_may_do_little(exposure: Callable[..., None]) -> None:
+    exposure(UNIT, 1.5)

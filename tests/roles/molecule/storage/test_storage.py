@@ -15,7 +15,7 @@ def test_the_mount_unit_is_sound_and_not_pulled_in(host: Any) -> None:
     assert host.check_output("systemctl show --property=Requires --value srv-airgap.mount").find("dev-mapper") >= 0
 
 
-def test_the_unit_that_unlocks_at_boot_waits_for_a_sealed_key(host: Any, exposure: Callable[[str], float]) -> None:
+def test_the_unit_that_unlocks_at_boot_waits_for_a_sealed_key(host: Any, exposure: Callable[..., None]) -> None:
     assert host.run("systemd-analyze verify --man=no airgap-unattended.service").stderr.strip() == ""
     assert not host.file("/var/lib/airgap/unattended.cred").exists
     exposure("airgap-unattended.service")
