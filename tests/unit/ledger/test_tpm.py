@@ -17,7 +17,7 @@ from custody.ledger.note import Note, PersonKey
 from custody.trust.keys import PublicKey
 
 AIRGAP = Path(sys.executable).with_name("airgap")
-MODULE, PIN = "/usr/lib/x86_64-linux-gnu/libtpm2_pkcs11.so.1", "4711-and-more"
+MODULE, PIN = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so", "4711-and-more"
 KEY = ["--key", "pkcs11:token=ledger;object=host-7", "--module", MODULE, "--passphrase-file", "-"]
 _PROGRAMS = ("swtpm", "dbus-daemon", "tpm2-abrmd", "tpm2_ptool")
 
