@@ -21,6 +21,22 @@ STATE=/var/lib/airgap/state.json
 
 digest() { "$2sum" <"$1" | cut -d' ' -f1; } # file, algorithm
 
+told() { # property -> what systemd says of the run; waited for, as systemd begins itself anew during an installation
+    patience=60
+    until systemctl show --property="$1" --value "$UNIT" 2>/dev/null; do
+        patience=$((patience - 1))
+        [ "$patience" -gt 0 ] || return 0
+        sleep 1
+    done
+}
+
+has_ended() { # a run of which systemd says nothing goes on
+    case $(told ActiveState) in
+        inactive | failed) ;;
+        *) return 1 ;;
+    esac
+}
+
 facts() { # folder, release's name, algorithm -> key=value
     near=$1
     while [ ! -d "$near" ]; do near=$(dirname "$near"); done
@@ -30,7 +46,7 @@ facts() { # folder, release's name, algorithm -> key=value
     statement=/opt/airgap/releases/$2/carrier/statement.json
     [ ! -f "$statement" ] || printf 'statement=%s\n' "$(digest "$statement" "$3")"
     [ ! -f /etc/airgap/site.yml ] || printf 'site=%s\n' "$(digest /etc/airgap/site.yml "$3")"
-    ! systemctl is-active --quiet "$UNIT" || printf 'running=%s\n' "$(systemctl show --property=Description --value "$UNIT")"
+    has_ended || printf 'running=%s\n' "$(told Description)"
 }
 
 leaves() { # folder, algorithm -> of every carried file a line with its path, then the digest of every 1 MiB of it
@@ -83,7 +99,7 @@ attempt() { # each step tells its own failure: no `set -e` inside of a condition
 
 poll() { # folder, bytes of the log that were seen -> how it stands, then the rest of the log
     # Asked in this order: a run that ends in between has written its result.
-    systemctl is-active --quiet "$UNIT" && state=running || state=gone
+    has_ended && state=gone || state=running
     [ ! -f "$1/result" ] || state=$(cat "$1/result")
     printf '%s\n' "$state"
     tail -c "+$(($2 + 1))" "$1/log"
