@@ -25,7 +25,8 @@ class Config(BaseModel):
         address: IP address of the receiver.
         port: its UDP port.
         repeat: how often each record is said.
-        rate: records a second at most; datagrams are `repeat` times as many.
+        rate: records a second at most, and a quarter more to make up for a pause of up to a quarter of a second;
+            datagrams are `repeat` times as many.
         apart_s: seconds at least between two copies of a record, so that one burst of loss does not take both.
         idle_s: seconds after which the newest checkpoint is said again when nothing is new.
         mtu_bytes: of the link; a record that needs more is announced, and comes by file.

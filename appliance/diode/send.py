@@ -26,8 +26,9 @@ from custody.report import Reporter
 BLOCK = 4096
 _POLL_S = 0.1
 _RETRY_S = 1.0
-#: Tokens that may be saved up: small, for receivers that have small buffers.
-_BURST_S = 0.01
+#: A pause of so long (the copies' distance, a slow disk) is made up for, at so many times the rate, in bursts of so
+#: long: small, for receivers that have small buffers.
+_SAVED_S, _CATCH_UP, _BURST_S = 0.25, 1.25, 0.01
 #: Linux, include/uapi/linux/in.h and in6.h: never fragment, or one lost part takes a whole message.
 _DONT_FRAGMENT = {
     False: (socket.IPPROTO_IP, 10, 2),  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
@@ -36,22 +37,23 @@ _DONT_FRAGMENT = {
 
 
 class Bucket:
-    """A token bucket: `take` returns no oftener than the rate says."""
+    """A token bucket: `take` returns no oftener than the rate says, but for what was saved up."""
 
-    def __init__(self, rate: float) -> None:
-        """Args: rate: tokens a second."""
-        self._rate, self._most = rate, max(1.0, rate * _BURST_S)
+    def __init__(self, rate: float, saved_s: float) -> None:
+        """Args: rate: tokens a second; saved_s: for so long they are saved up."""
+        self._rate, self._most = rate, max(1.0, rate * saved_s)
         self._tokens, self._at_s = self._most, time.monotonic()
 
     def take(self) -> None:
         """Wait for a token and take it."""
-        self._tokens -= 1
-        while self._tokens < 0:
+        while True:
             now_s = time.monotonic()
             self._tokens = min(self._most, self._tokens + (now_s - self._at_s) * self._rate)
             self._at_s = now_s
-            if self._tokens < 0:
-                time.sleep(max(-self._tokens / self._rate, 0.001))
+            if self._tokens >= 1:
+                self._tokens -= 1
+                return
+            time.sleep(max((1 - self._tokens) / self._rate, 0.001))
 
 
 class Position:
@@ -86,7 +88,8 @@ class Sender:
         view = View(settings.log)
         self._form, self._position = Form(view.key.name), Position(settings.position, view.key.vkey)
         self._tail = Tail(view, self._position.load())
-        self._bucket = Bucket(settings.rate * settings.repeat)
+        rate = settings.rate * settings.repeat
+        self._buckets = (Bucket(rate, _SAVED_S), Bucket(rate * _CATCH_UP, _BURST_S))
         self._said_s = float("-inf")
 
     def run(self) -> None:
@@ -138,7 +141,8 @@ class Sender:
         return message if len(message) <= self._settings.datagram_bytes else self._form.long(seq, len(entry))
 
     def _say(self, message: bytes) -> None:
-        self._bucket.take()
+        for bucket in self._buckets:
+            bucket.take()
         self._send(message)
 
 

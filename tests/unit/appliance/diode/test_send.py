@@ -12,9 +12,10 @@ import pytest
 
 from appliance.diode.config import load
 from appliance.diode.message import Entry, Form, Head, Long
-from appliance.diode.send import BLOCK, Bucket
+from appliance.diode.send import BLOCK, Bucket, Sender
 from custody.errors import InputInvalid, LedgerBroken
 from custody.ledger.segment import SEGMENT_ENTRIES
+from custody.report import SilentReporter
 from tests.unit.appliance.diode.conftest import ORIGIN, Line, entries
 
 FORM = Form(ORIGIN)
@@ -132,7 +133,7 @@ def test_a_log_with_less_than_its_checkpoint_covers_is_refused(line: Line) -> No
 
 
 def test_the_bucket_gives_no_more_than_the_rate() -> None:
-    bucket, done, stop = Bucket(200), [0], threading.Event()
+    bucket, done, stop = Bucket(200, 0.01), [0], threading.Event()
 
     def take() -> None:
         while not stop.is_set():
@@ -148,6 +149,23 @@ def test_the_bucket_gives_no_more_than_the_rate() -> None:
     stop.set()
     thread.join()
     assert span_s >= (60 - 1 - 2) / 200  # never faster; how much slower is the machine's business
+
+
+def test_a_pause_is_made_up_for_a_quarter_above_the_rate(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 1,000 records a second, each said once: 250 are owed after a pause of a second, and never more."""
+    clock = [1000.0]
+    monkeypatch.setattr("appliance.diode.send.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("appliance.diode.send.time.sleep", lambda span_s: clock.__setitem__(0, clock[0] + span_s))
+    settings = line.settings.model_copy(update={"rate": 1000, "repeat": 1})
+    said: list[float] = []
+    sender = Sender(settings, lambda _data: said.append(clock[0]), SilentReporter())
+    clock[0] += 1.0
+    begun = clock[0]
+    while clock[0] < begun + 4:
+        sender._say(b"record")
+    counts = [sum(begun + n <= at < begun + n + 1 for at in said) for n in range(4)]
+    assert counts[0] == pytest.approx(1250, abs=20)
+    assert counts[1:] == pytest.approx([1000] * 3, abs=5)
 
 
 def test_settings_are_strict(tmp_path: Path) -> None:
