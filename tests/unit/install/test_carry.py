@@ -85,13 +85,6 @@ def test_what_is_missing_is_sent_and_nothing_else() -> None:
     assert missing(piece, (*leaves, leaves[0])) == []  # too long: only cut
 
 
-def test_polling_tells_status_and_the_rest_of_the_log(tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(b"one\ntwo\n")
-    assert far("poll", tmp_path, "4") == b"gone\ntwo\n"
-    (tmp_path / "result").write_text("23\n")
-    assert far("poll", tmp_path, "8") == b"23\n"
-
-
 @pytest.mark.parametrize("said", [b"Welcome to gpu-01\n", b"file start\nnot a digest  -\n"])
 def test_an_answer_with_something_else_in_it_is_not_guessed_at(said: bytes) -> None:
     with pytest.raises((KeyError, ValueError)):

@@ -1,4 +1,4 @@
-"""What a host tells of a run, while systemd may be beginning itself anew."""
+"""What a host tells of a run, its state and the rest of its log, while systemd may be beginning itself anew."""
 
 from __future__ import annotations
 
