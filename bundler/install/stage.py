@@ -60,6 +60,7 @@ def make_environment(release: Path, name: str) -> Path:
          "--only-binary", ":all:", "--require-hashes", "--find-links", wheels, "-r", wheels / f"{name}.txt"],
         timeout_s=1800,
     )  # fmt: skip
+    run(["sync", "--file-system", folder])  # or a host that loses its power has the mark, and empty files beside it
     mark.touch()
     return folder
 

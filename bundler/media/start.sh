@@ -256,6 +256,7 @@ if [ ! -e "$release/venv/complete" ] || ! cmp -s carrier/statement.json "$releas
             --disable-pip-version-check --no-cache-dir install --no-index --no-deps --only-binary :all: \
             --require-hashes --find-links sealed/data/wheels -r sealed/data/wheels/control.txt
         sed -i '1s/$/ -I/' "$release/venv/bin/airgap" # no PYTHON* variable of its callers has a say
+        sync -f "$release" # or a host that loses its power has the mark, and empty files beside it
         : >"$release/venv/complete"
     ) >&2 || { rm -rf "$release/venv"; die 42 'pip: the wheels of the medium do not install' "$again"; }
 fi

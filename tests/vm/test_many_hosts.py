@@ -130,9 +130,10 @@ def _staged(bundled: path.Walk, work: Path, profile: str = "p384") -> tuple[Path
     payload = PAYLOAD | {MODEL: random.Random(3).randbytes((96 << 20) + 5)}
     payload["data/wheels/airgap-0-py3-none-any.whl"] = wheel
     payload["data/wheels/control.txt"] = f"airgap==0 --hash=sha256:{hashlib.sha256(wheel).hexdigest()}\n".encode()
-    for deb in debs:
-        name = f"data/apt/{deb.archive}/{deb.path}"
-        payload[name] = (bundled.bundle / "sealed" / name).read_bytes()
+    sealed = bundled.bundle / "sealed"
+    (pip,) = sealed.glob("data/wheels/pip-*.whl")
+    for name in (f"data/wheels/{pip.name}", *(f"data/apt/{deb.archive}/{deb.path}" for deb in debs)):
+        payload[name] = (sealed / name).read_bytes()
     made = make(work / "made", payload, debs, profile)
     folder, digest = lay_down(made.folder, made.fingerprint, work / "carry")
     shutil.rmtree(made.folder)
