@@ -154,6 +154,7 @@ def open_tree(lock: Lock, cache: Cache, scratch: Path, reporter: Reporter) -> Tr
     finally:
         shutil.rmtree(repository, ignore_errors=True)
     _check(debs, root)
+    os.sync()  # or a builder that loses its power has the mark, and empty files in the tree
     ready.touch()
     return Tree(root)
 

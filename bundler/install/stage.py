@@ -8,6 +8,7 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from custody._run import run
+from custody.atomic import sync_folder
 from custody.errors import SpaceShort
 from custody.report import Meter, Reporter
 from custody.trust.leaves import LEAF_BYTES
@@ -37,7 +38,7 @@ def copy_models(bundle: VerifiedBundle, destination: Path, reporter: Reporter) -
     with reporter.meter("models", needed) as meter:
         for entry in entries:
             _copy(bundle, entry, destination / PurePosixPath(entry.path).name, meter)
-    _sync_folder(destination)
+    sync_folder(destination)
 
 
 def make_environment(release: Path, name: str) -> Path:
@@ -60,7 +61,7 @@ def make_environment(release: Path, name: str) -> Path:
          "--only-binary", ":all:", "--require-hashes", "--find-links", wheels, "-r", wheels / f"{name}.txt"],
         timeout_s=1800,
     )  # fmt: skip
-    run(["sync", "--file-system", folder])  # or a host that loses its power has the mark, and empty files beside it
+    os.sync()  # or a host that loses its power has the mark, and empty files beside it
     mark.touch()
     return folder
 
@@ -88,11 +89,3 @@ def _copy(bundle: VerifiedBundle, entry: Entry, target: Path, meter: Meter) -> N
         os.fsync(stream.fileno())
     part.chmod(int(entry.mode, 8))
     part.replace(target)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
