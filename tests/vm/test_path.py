@@ -244,13 +244,13 @@ def test_while_the_data_disk_fails_nobody_is_answered_and_no_record_is_lost(walk
     before = audited(walked)
     body = {"model": "airgap-words", "messages": [{"role": "user", "content": "Who answers without a record?"}]}
     with failing(walked, host):
-        # ext4 counts an error when something is begun after its journal was given up.
-        for _ in range(10):
+        for number in range(10):
             status, answer = path.request(walked.walk, walked.machine, "/v1/chat/completions", body)
             assert (status, answer["error"]["code"]) == (503, "no_record"), answer
             told = json.loads(walked.machine.run("airgap status --json", check=False).text)
             (line,) = (line for line in told["lines"] if line["what"] == "file system")
-            if line["verdict"] == "bad":
+            # ext4 counts an error when something is begun after its journal was given up.
+            if number >= 2 and line["verdict"] == "bad":
                 break
         assert "errors since its last repair" in line["found"]
     assert path.ask(walked.walk, walked.machine) == walked.first

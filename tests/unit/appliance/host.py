@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.templates import render
 
-ROOT = Path(__file__).parents[3]
 AIRGAP = Path(sys.executable).with_name("airgap")
 
 MAC, ADDRESS, V6 = "52:54:00:a1:00:01", "10.83.2.15", "fd00:83::15"

@@ -42,8 +42,9 @@ def test_a_run_is_gone_when_systemd_says_so_and_not_when_it_says_nothing(
 ) -> None:
     (tmp_path / "log").write_text("==> stage A\n")
     assert far(tmp_path, silent, active, "poll", str(tmp_path), "0") == f"{state}\n==> stage A\n"
-    (tmp_path / "result").write_text("0\n")
-    assert far(tmp_path, silent, active, "poll", str(tmp_path), "4").startswith("0\nstage A")
+    (tmp_path / "result").write_text("23\n")
+    assert far(tmp_path, silent, active, "poll", str(tmp_path), "4") == "23\nstage A\n"
+    assert far(tmp_path, silent, active, "poll", str(tmp_path), "12") == "23\n"
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from custody.ledger.note import Note, PersonKey
 from custody.trust.keys import PublicKey
+from tests.swtpm import Swtpm, wait_listening
 
 AIRGAP = Path(sys.executable).with_name("airgap")
 MODULE, PIN = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so", "4711-and-more"
@@ -23,42 +24,35 @@ _PROGRAMS = ("swtpm", "dbus-daemon", "tpm2-abrmd", "tpm2_ptool")
 
 
 @contextmanager
-def program(until: Path, *argv: str | Path, env: dict[str, str] | None = None) -> Iterator[None]:
-    """A program that runs; it is ready when `until` exists."""
-    process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def program(log: Path, *argv: str | Path, env: dict[str, str] | None = None) -> Iterator[None]:
+    """A program that runs as long as this lasts."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(argv, env=env, stdout=stream, stderr=stream)
     try:
-        deadline = time.monotonic() + 20
-        while not until.exists():
-            assert process.poll() is None and time.monotonic() < deadline, argv
-            time.sleep(0.02)
         yield
     finally:
-        process.kill()
+        process.terminate()
         process.wait()
 
 
 @contextmanager
 def machine(folder: Path, store: Path) -> Iterator[dict[str, str]]:
     """A machine with a TPM; the environment in which tpm2-pkcs11 finds it, and its wrapped keys in `store`."""
-    folder.mkdir()
-    bus, chip = folder / "bus", folder / "chip"
-    env = {
-        **os.environ, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={bus}", "TPM2_PKCS11_STORE": str(store),
-        "TPM2_PKCS11_TCTI": "tabrmd:bus_type=session", "TPM2TOOLS_TCTI": "tabrmd:bus_type=session",
-    }  # fmt: skip
-    with ExitStack() as running:
-        (folder / "state").mkdir()
-        swtpm = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}/state", "--flags", "startup-clear"]
-        sockets = ["--server", f"type=unixio,path={chip}", "--ctrl", f"type=unixio,path={chip}.ctrl"]
-        running.enter_context(program(chip, *swtpm, *sockets))
-        running.enter_context(program(bus, "dbus-daemon", "--session", "--nofork", f"--address=unix:path={bus}"))
-        broker = ["tpm2-abrmd", "--session", "--allow-root", f"--tcti=swtpm:path={chip}"]
-        running.enter_context(program(chip, *broker, env=env))
-        deadline = time.monotonic() + 20  # it says nowhere that it listens
-        while subprocess.run(["tpm2_getcap", "algorithms"], env=env, capture_output=True, check=False).returncode:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        yield env
+    with Swtpm(folder) as tpm:
+        bus, log = folder / "bus", folder / "bus.log"
+        env = {
+            **os.environ, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={bus}", "TPM2_PKCS11_STORE": str(store),
+            "TPM2_PKCS11_TCTI": "tabrmd:bus_type=session", "TPM2TOOLS_TCTI": "tabrmd:bus_type=session",
+        }  # fmt: skip
+        broker = ["tpm2-abrmd", "--session", "--allow-root", f"--tcti={tpm.device}"]
+        with program(log, "dbus-daemon", "--session", "--nofork", f"--address=unix:path={bus}"):
+            wait_listening(bus, log)
+            with program(folder / "broker.log", *broker, env=env):
+                deadline = time.monotonic() + 20  # it says nowhere that it listens
+                while subprocess.run(["tpm2_getcap", "algorithms"], env=env, capture_output=True).returncode:
+                    assert time.monotonic() < deadline, (folder / "broker.log").read_text()
+                    time.sleep(0.1)
+                yield env
 
 
 def ptool(env: dict[str, str], *words: str) -> None:
