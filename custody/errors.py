@@ -160,7 +160,7 @@ class InstallFailed(EnvironmentProblem):
 
 
 class AlreadyRunning(EnvironmentProblem):
-    """Another airgap holds the lock on this work folder or host."""
+    """Another airgap holds the lock on this work folder or host, or a dpkg is at work there."""
 
     exit_code = 46
 

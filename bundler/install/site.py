@@ -222,7 +222,9 @@ class Diode(Strict):
     address: Annotated[Address, Field(description="the host's own on that wire")]
     receiver: Receiver
     repeat: Annotated[int, Field(ge=1, le=8, description="how often each record is said")] = 2
-    records_per_second: Annotated[int, Field(ge=1, le=100_000, description="at most; their copies not counted")] = 1000
+    records_per_second: Annotated[
+        int, Field(ge=1, le=100_000, description="at most, and a quarter more after a pause; their copies not counted")
+    ] = 1000
     mtu_bytes: Annotated[
         int, Field(ge=1280, le=9216, description="of the wire; a longer record comes by file alone")
     ] = 1500
