@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
 SYSTEM_PACKAGES := arch-test ca-certificates cryptsetup-bin dbus-daemon debian-archive-keyring e2fsprogs gnupg gpgv iproute2 ipxe-qemu \
-	libtpm2-pkcs11-1 libtpm2-pkcs11-tools mmdebstrap mtools nftables openssh-client openssl ovmf poppler-utils procps \
+	libtpm2-pkcs11-1 libtpm2-pkcs11-tools libtss2-tcti-tabrmd0 mmdebstrap mtools nftables openssh-client openssl ovmf poppler-utils procps \
 	python3 python3-venv qemu-system-x86 qemu-utils seabios shellcheck softhsm2 swtpm systemd-container tpm2-abrmd \
 	tpm2-tools util-linux xz-utils zstd
 

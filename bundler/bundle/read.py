@@ -13,7 +13,7 @@ from bundler.manifest.lock import MAX_BYTES, Lock, parse_lock
 from custody.errors import BundleMalformed
 from custody.trust import statement as statements
 from custody.trust.envelope import Envelope
-from custody.trust.statement import Statement
+from custody.trust.statement import PATH_LIMIT_BYTES, Statement
 from custody.trust.verify import Found, VerifiedBundle
 
 #: Where models lie, below `sealed/`.
@@ -34,9 +34,10 @@ class FolderSource:
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
         self._folder = folder
-        if not (folder / "sealed").is_dir() or not (folder / "carrier").is_dir():
+        if not all((folder / part).is_dir() and not (folder / part).is_symlink() for part in ("sealed", "carrier")):
             raise BundleMalformed(
-                f"{folder}: expected a bundle with sealed/ and carrier/", "name the folder that `airgap build` made"
+                f"{folder}: expected a bundle with folders sealed/ and carrier/",
+                "name the folder that `airgap build` made",
             )
 
     def carrier(self, path: str, limit_bytes: int) -> bytes:
@@ -130,6 +131,9 @@ def _walk(folder: Path, prefix: str) -> Iterable[Found]:
         for entry in sorted(entries, key=lambda e: e.name):
             info = entry.stat(follow_symlinks=False)
             path = prefix + entry.name
+            if len(os.fsencode(path)) > PATH_LIMIT_BYTES:
+                yield Found(path, f"path of more than {PATH_LIMIT_BYTES} bytes", stat.S_IMODE(info.st_mode), 0)
+                continue
             if stat.S_ISDIR(info.st_mode):
                 inner = list(_walk(folder / entry.name, path + "/"))
                 yield from inner or [Found(path, "folder without files", stat.S_IMODE(info.st_mode), 0)]

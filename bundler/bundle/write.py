@@ -84,7 +84,7 @@ def seal(
         kernel=lock.target.kernel,
         driver=lock.target.driver,
     )
-    entries.append(_write(sealed, "facts.txt", _facts(identity, target), algorithm))
+    entries.append(_write(sealed, statements.FACTS, statements.facts(identity, target), algorithm))
     by_path = {path: hashed[sealed / path] for path in payload}
     entries.append(_write(sealed, SBOM_NAME, make_sbom(lock, lock_sha256, sealed, by_path), algorithm))
     entries.sort(key=lambda entry: entry.path)
@@ -106,32 +106,11 @@ def _payload(sealed: Path) -> list[str]:
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise BundleMalformed(f"{name}: neither a file nor a folder", "only regular files go into a bundle")
         # What an interrupted seal left is made again.
-        if name in ("facts.txt", SBOM_NAME, *_LISTS) or name.startswith("leaves/"):
+        if name in (statements.FACTS, SBOM_NAME, *_LISTS) or name.startswith("leaves/"):
             continue
         if path.is_file():
             paths.append(name)
     return sorted(paths)
-
-
-def _facts(identity: Identity, target: StatementTarget) -> bytes:
-    facts = {
-        "format": "1",
-        "bundle": identity.name,
-        "channel": identity.channel,
-        "version": str(identity.version),
-        "security_epoch": str(identity.security_epoch),
-        "base": "",
-        "source_date_epoch": str(identity.source_date_epoch),
-        "lowest_revocation": str(identity.lowest_revocation),
-        "lowest_verifier": identity.lowest_verifier,
-        "distribution": target.distribution,
-        "release": target.release,
-        "architecture": target.architecture,
-        "python": target.python,
-        "kernel": target.kernel,
-        "driver": target.driver or "",
-    }
-    return "".join(f"{key}={value}\n" for key, value in facts.items()).encode()
 
 
 def _entry(path: str, mode: str, hashed: Hashed) -> Entry:

@@ -126,9 +126,14 @@ def _of_the_machine(error: OSError) -> AirgapError:
 
 def show_error(error: AirgapError) -> None:
     """An error as people read it: what, then the next thing to do."""
-    first, *rest = error.message.splitlines() or [type(error).__name__]
+    first, *rest = map(_printable, error.message.split("\n") if error.message else [type(error).__name__])
     click.secho(f"airgap: {first}", fg="red", err=True)
     for line in rest:
         click.echo(f"  {line}", err=True)
     hint = error.hint or f"see docs/how-to/troubleshooting.md, section {error.exit_code}"
-    click.echo(f"  next: {hint}", err=True)
+    click.echo(f"  next: {_printable(hint)}", err=True)
+
+
+def _printable(line: str) -> str:
+    """A line without what a terminal would obey: names on a medium are whoever's who made it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in line)

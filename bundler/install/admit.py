@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.install import state
-from custody.errors import InputInvalid
+from custody.errors import InputInvalid, RolledBack
+from custody.trust.chain import Trust
 from custody.trust.policy import ORDER_LIMIT_BYTES, parse_order, require_not_older
 from custody.trust.verify import Source, VerifiedBundle, read_trust, verify_statement
 
@@ -49,23 +50,30 @@ def admit(source: Source, terms: Terms, *, remember: bool) -> Admitted:
         InputInvalid: the host remembers nothing, and the paper's values are not given.
     """
     before = state.load_state()
-    pinned = terms.fingerprint or before.root_fingerprint
-    if pinned is None:
-        raise InputInvalid("this host believes no root yet", "give its fingerprint from the paper: --fingerprint HEX")
-    trust = read_trust(source, pinned, before.kept)
-    after = before.with_trust(trust)
-    if remember and after != before:
-        state.save_state(after)
+    trust = _trust(source, terms, before)
+    if remember:
+
+        def trusting(now: state.State) -> state.State:  # another run may have learned more in the meantime
+            return now.with_trust(trust if now.kept == before.kept else _trust(source, terms, now))
+
+        before = state.change(trusting)
     bundle = verify_statement(source, trust)
     order = None if terms.order is None else parse_order(_read(terms.order), trust, str(terms.order))
     require_not_older(
         bundle.offer, before.accepted, minimum=terms.minimum_version, order=order, used=before.used_orders
     )
-    goes_back = (bundle.offer.identity.version, bundle.offer.identity.security_epoch) < (
-        before.version,
-        before.security_epoch,
-    )
-    return Admitted(bundle, order.digest if order is not None and goes_back else None)
+    try:
+        require_not_older(bundle.offer, before.accepted, minimum=terms.minimum_version)
+    except RolledBack:
+        return Admitted(bundle, order and order.digest)
+    return Admitted(bundle, None)
+
+
+def _trust(source: Source, terms: Terms, known: state.State) -> Trust:
+    pinned = terms.fingerprint or known.root_fingerprint
+    if pinned is None:
+        raise InputInvalid("this host believes no root yet", "give its fingerprint from the paper: --fingerprint HEX")
+    return read_trust(source, pinned, known.kept)
 
 
 def _read(file: Path) -> bytes:

@@ -108,10 +108,10 @@ def install(prepared: Prepared, reporter: Reporter) -> Installed:
             state.switch_release(previous)
             _tell_rolled_back(release, previous, reporter)
         raise
-    identity = prepared.bundle.statement.predicate.bundle
-    state.save_state(state.load_state().with_release(identity, release.name, prepared.used_order))
+    offer = prepared.bundle.offer
+    state.change(lambda known: known.with_release(offer, release.name, prepared.used_order))
     total = Outcome(first.executions + second.executions, first.changed + second.changed)
-    return Installed(identity.id, watch.seconds, total.executions, total.changed)
+    return Installed(offer.identity.id, watch.seconds, total.executions, total.changed)
 
 
 def keep_site_file(file: Path) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import collections
+import hashlib
 import os
 import shutil
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from custody._run import run
 from custody.atomic import sync_folder
-from custody.errors import SpaceShort
+from custody.errors import BundleMalformed, SpaceShort
 from custody.report import Meter, Reporter
 from custody.trust.leaves import LEAF_BYTES
 from custody.trust.statement import Entry
@@ -19,9 +21,11 @@ from custody.trust.verify import VerifiedBundle
 def copy_models(bundle: VerifiedBundle, destination: Path, reporter: Reporter) -> None:
     """Copy the bundle's models, refused at the first bad leaf.
 
-    What lies at the destination already is hashed, not believed; a copy that was interrupted goes on.
+    What lies at the destination already is hashed, not believed, and stays when it is as signed, whatever the medium
+    has; a copy that was interrupted goes on.
 
     Raises:
+        BundleMalformed: a model lies in a folder of its own.
         SpaceShort: the file system is too small.
         DigestMismatch: a leaf of the medium differs.
     """
@@ -37,7 +41,7 @@ def copy_models(bundle: VerifiedBundle, destination: Path, reporter: Reporter) -
         )
     with reporter.meter("models", needed) as meter:
         for entry in entries:
-            _copy(bundle, entry, destination / PurePosixPath(entry.path).name, meter)
+            _copy(bundle, entry, destination / _name(entry), meter)
     sync_folder(destination)
 
 
@@ -66,14 +70,41 @@ def make_environment(release: Path, name: str) -> Path:
     return folder
 
 
+def _name(entry: Entry) -> str:
+    name = entry.path.removeprefix("data/models/")
+    if "/" in name:
+        raise BundleMalformed(f"{entry.path}: expected a model beside the others, found it in a folder")
+    return name
+
+
+def _is_as_signed(bundle: VerifiedBundle, entry: Entry, file: Path, meter: Meter) -> bool:
+    """Whether a file here has the leaves that were signed; what was read of one that has not is not counted."""
+    read_bytes = 0
+    with file.open("rb") as stream:
+        for leaf in bundle.leaves(entry):
+            chunk = stream.read(LEAF_BYTES)
+            read_bytes += len(chunk)
+            meter.advance(len(chunk))
+            if hashlib.new(entry.algorithm, chunk).digest() != leaf:
+                break
+        else:
+            if not stream.read(1):
+                return True
+    meter.advance(-read_bytes)
+    return False
+
+
 def _copy(bundle: VerifiedBundle, entry: Entry, target: Path, meter: Meter) -> None:
     part = target.with_name(target.name + ".part")
-    with bundle.source.open(entry.path) as stream:
-        if target.exists() and os.path.samestat(os.fstat(stream.fileno()), target.stat()):
-            for chunk in bundle.chunks(entry):  # it is read where it lies: nothing to bring
-                meter.advance(len(chunk))
-            return
     if target.exists():
+        if _is_as_signed(bundle, entry, target, meter):
+            target.chmod(int(entry.mode, 8))
+            return
+        with bundle.source.open(entry.path) as stream:
+            same = os.path.samestat(os.fstat(stream.fileno()), target.stat())
+        if same:  # it is read where it lies: its bad leaf is named, and nothing can be brought
+            collections.deque(bundle.chunks(entry), maxlen=0)
+            return
         target.replace(part)
     with part.open("r+b" if part.exists() else "w+b") as stream:
         # One leaf at a time: what lies here and equals the checked leaf stays, anything else is written.

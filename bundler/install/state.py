@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,11 @@ from pydantic import Field, StringConstraints
 
 from bundler.install import paths
 from bundler.manifest.strict import Strict, validate
-from custody.atomic import write_whole
+from custody.atomic import sync_folder, write_whole
 from custody.errors import EnvironmentProblem, InputInvalid, TrustRejected
+from custody.lock import alone
 from custody.trust.chain import Kept, Trust
-from custody.trust.policy import Accepted
-from custody.trust.statement import Identity
+from custody.trust.policy import Accepted, Offer
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64}|[0-9a-f]{96})$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
@@ -31,6 +32,7 @@ class State(Strict):
     Attributes:
         root_fingerprint: of the newest believed root; `root_fingerprints`: of all of them.
         root, revocations: the newest envelopes, Base64.
+        statement: digest of the Statement of the newest healthy release; an earlier airgap kept none.
         time_floor_s: the newest time that a healthy release spoke of; a clock before it is wrong.
         used_orders: SHA-384 of downgrade orders.
     """
@@ -44,6 +46,7 @@ class State(Strict):
     version: Annotated[int, Field(ge=0)] = 0
     security_epoch: Annotated[int, Field(ge=0)] = 0
     release: str | None = None
+    statement: Fingerprint | None = None
     time_floor_s: Annotated[int, Field(ge=0)] = 0
     used_orders: tuple[Digest, ...] = ()
 
@@ -73,14 +76,16 @@ class State(Strict):
             }
         )
 
-    def with_release(self, identity: Identity, release: str, used_order: str | None) -> State:
+    def with_release(self, offer: Offer, release: str, used_order: str | None) -> State:
         """The same, after a release has become healthy."""
+        identity = offer.identity
         return self.model_copy(
             update={
                 "channel": identity.channel,
                 "version": identity.version,
                 "security_epoch": identity.security_epoch,
                 "release": release,
+                "statement": offer.statement_digest,
                 "time_floor_s": max(self.time_floor_s, identity.source_date_epoch),
                 "used_orders": (*self.used_orders, *((used_order,) if used_order else ())),
             }
@@ -89,7 +94,7 @@ class State(Strict):
     @property
     def accepted(self) -> Accepted:
         """As policy wants it."""
-        return Accepted(self.channel, self.version, self.security_epoch)
+        return Accepted(self.channel, self.version, self.security_epoch, self.statement or "")
 
 
 def file() -> Path:
@@ -113,11 +118,20 @@ def load_state() -> State:
         raise EnvironmentProblem(f"{file()}: broken: {error}", "restore it from the site's records") from error
 
 
-def save_state(state: State) -> None:
-    """Write the state durably."""
+def change(to: Callable[[State], State]) -> State:
+    """Change the state durably, from what it is now; waits for whoever else changes it.
+
+    Returns:
+        What is remembered now.
+    """
     paths.STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
-    text = json.dumps(state.model_dump(mode="json"), indent=1, sort_keys=True)
-    write_whole(file(), text.encode(), mode=0o600)
+    with alone(paths.STATE, "another airgap", waiting=lambda _text: None):
+        before = load_state()
+        after = to(before)
+        if after != before:
+            text = json.dumps(after.model_dump(mode="json"), indent=1, sort_keys=True)
+            write_whole(file(), text.encode(), mode=0o600)
+    return after
 
 
 def require_pin(state: State, fingerprint: str) -> None:
@@ -142,12 +156,17 @@ def pin(fingerprint: str) -> bool:
     Raises:
         TrustRejected: another root is believed.
     """
-    state = load_state()
-    require_pin(state, fingerprint)
-    if state.root_fingerprint is not None:
-        return False
-    save_state(state.model_copy(update={"root_fingerprint": fingerprint, "root_fingerprints": (fingerprint,)}))
-    return True
+    is_new = False
+
+    def pinned(state: State) -> State:
+        nonlocal is_new
+        require_pin(state, fingerprint)
+        is_new = state.root_fingerprint is None
+        known = {"root_fingerprint": fingerprint, "root_fingerprints": (fingerprint,)}
+        return state.model_copy(update=known) if is_new else state
+
+    change(pinned)
+    return is_new
 
 
 def switch_release(release: Path) -> Path | None:
@@ -167,3 +186,4 @@ def _link(path: Path, target: Path) -> None:
     part.unlink(missing_ok=True)
     part.symlink_to(target)
     part.replace(path)
+    sync_folder(path.parent)

@@ -14,8 +14,8 @@ from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-#: JSON numbers are exact up to here (RFC 8785, I-JSON).
-LARGEST = 2**53 - 1
+from custody.trust.canonical import LARGEST
+
 #: More of a wrong value says no more.
 _SHOWN_CHARACTERS = 60
 
@@ -65,7 +65,7 @@ def misfit(expected: str, found: str, *at: str | int) -> PydanticCustomError:
 
 
 def words(annotation: Any) -> str:
-    """What a type accepts, as a noun phrase: `a whole number from 1 to 2^53-1`."""
+    """What a type accepts, as a noun phrase: `a whole number from 1 to 10^15-1`."""
     kind, marks = _unwrap(annotation)
     if forms := [mark for mark in marks if isinstance(mark, Form)]:
         return forms[-1].words  # each asks for more than the one before
@@ -162,7 +162,7 @@ def _number(marks: list[Any]) -> str:
     low = next((mark.ge for mark in marks if isinstance(mark, Ge)), None)
     high = next((mark.le for mark in marks if isinstance(mark, Le)), None)
     limits = [f"from {low}"] if low is not None else []
-    limits += [f"to {'2^53-1' if high == LARGEST else high}"] if high is not None else []
+    limits += [f"to {'10^15-1' if high == LARGEST else high}"] if high is not None else []
     return " ".join(["a whole number", *limits])
 
 

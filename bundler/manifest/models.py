@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bundler.manifest.form import LARGEST, misfit, text
+from bundler.manifest.form import misfit, text
 from bundler.manifest.gpu import Gpu
 from bundler.manifest.strict import Strict, load
+from custody.trust.canonical import LARGEST
 
 Name = Annotated[str, text("[a-z0-9][a-z0-9._-]{0,62}", "a name of lower-case letters, digits and ._-")]
 #: A Unix socket's address holds 107 bytes, and a model's has its name twice.

@@ -15,19 +15,19 @@ export PATH LC_ALL
 
 usage='sh check BUNDLE [FINGERPRINT]'
 say() { printf 'judging      %s\n' "$1"; }
-note() { printf '             %s\n' "$1"; }
+note() { printf '             %s\n' "$(printable "$1")"; }
 die() { # code, message, next
     told=1
     case $1 in
-        1[0-9]) printf 'refuse       %s\nnext         %s\nverdict: refuse\n' "$2" "$3" ;;
-        *) printf 'check: %s\n  next: %s\nverdict: none, nothing was judged to its end\n' "$2" "$3" ;;
+        1[0-9]) printf 'refuse       %s\nnext         %s\nverdict: refuse\n' "$(printable "$2")" "$3" ;;
+        *) printf 'check: %s\n  next: %s\nverdict: none, nothing was judged to its end\n' "$(printable "$2")" "$3" ;;
     esac
     exit "$1"
 }
 #@VERIFY@
 
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then die 2 'expected a folder, and perhaps a fingerprint' "$usage"; fi
-here=$(readlink -f "$1")
+here=$(readlink -m "$1")
 if [ ! -d "$here/sealed" ] || [ ! -d "$here/carrier" ]; then die 20 "$1: expected a folder with sealed/ and carrier/" "$usage"; fi
 for program in openssl sha256sum base64 find awk sed; do
     command -v "$program" >/dev/null || die 41 "$program: not installed" "apt-get install $program"
@@ -49,7 +49,8 @@ if [ $# = 2 ]; then
     typed=$2
 else
     printf 'Fingerprint of the root, all of it, from the paper: ' >&2
-    IFS= read -r typed || typed=
+    typed=''
+    IFS= read -r typed || : # the end without a line's end is an answer, too
 fi
 payload='data/' # hashed where it lies; all else is judged from a private copy
 private_copy "^sealed/$payload"

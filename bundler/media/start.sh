@@ -38,15 +38,16 @@ MAPPER=airgap-medium
 
 say() { printf '==> %s\n' "$1" >&2; }
 die() { # code, message, next
-    printf 'start: %s\n  next: %s\n' "$2" "$3" >&2
+    printf 'start: %s\n  next: %s\n' "$(printable "$2")" "$3" >&2
     exit "$1"
 }
-note() { printf '    %s\n' "$1" >&2; }
+note() { printf '    %s\n' "$(printable "$1")" >&2; }
 #@VERIFY@
 secret() { # prompt -> standard output; typed text is not shown, not even what is typed before the prompt is read
     [ ! -t 0 ] || stty -echo
     printf '%s: ' "$1" >&2
-    IFS= read -r answer || answer=
+    answer=''
+    IFS= read -r answer || : # the end without a line's end is an answer, too
     [ ! -t 0 ] || stty echo
     printf '\n' >&2
     printf %s "$answer"
@@ -60,12 +61,12 @@ if [ "${1:-}" = --check ]; then
     shift
 fi
 [ $# -ge 1 ] || die 2 'no folder given' "$usage"
-here=$(readlink -f "$1")
+here=$(readlink -m "$1")
 shift
 passphrase_file=
 if [ "${1:-}" = --medium-passphrase-file ]; then
     [ $# -ge 2 ] || die 2 'no file given' "$usage"
-    passphrase_file=$2
+    passphrase_file=$(readlink -m "$2")
     shift 2
 fi
 if [ "$mode/${1:-}" = install/--stage ]; then
@@ -87,14 +88,18 @@ else
 fi
 if [ "$mode" = install ]; then # what stands in the arguments besides these two is for airgap install alone
     minimum='' order='' word=''
-    for next in "$@"; do
+    for next in "$@"; do # files by their whole names, since it runs elsewhere than it was typed
+        shift
         case $word/$next in
             --minimum-version/*) minimum=$next ;;
-            --downgrade-order/*) order=$(readlink -f "$next") ;;
+            --downgrade-order/*) next=$(readlink -m "$next") order=$next ;;
+            --site/*) next=$(readlink -m "$next") ;;
             */--minimum-version=*) minimum=${next#*=} ;;
-            */--downgrade-order=*) order=$(readlink -f "${next#*=}") ;;
+            */--downgrade-order=*) order=$(readlink -m "${next#*=}") next=--downgrade-order=$order ;;
+            */--site=*) next=--site=$(readlink -m "${next#*=}") ;;
         esac
         word=$next
+        set -- "$@" "$next"
     done
     case $minimum in
         *[!0-9]*) die 21 "--minimum-version $minimum: expected a number" "$usage" ;;
@@ -115,6 +120,7 @@ cleanup() {
     elif [ "$status" != 0 ]; then
         umount "$WORK/medium" 2>/dev/null || :
         cryptsetup close "$MAPPER" 2>/dev/null || :
+        rm -rf "$WORK/copy" "$WORK/bootstrap"
     fi
     exit "$status"
 }
@@ -214,7 +220,8 @@ models='data/models/'
 say 'private copy of all but the models'
 private_copy "^sealed/$models"
 printf 'Fingerprint of the root, all of it, from the paper: ' >&2
-IFS= read -r typed || typed=
+typed=''
+IFS= read -r typed || :
 believe_roots "$typed"
 if [ "$mode" = install ] && [ ! -x "$INSTALLED" ] && grep -qs '"root_fingerprint": "' "$STATE" && ! grep -q "\"$pinned\"" "$STATE"; then
     die 14 "root: this host pinned another fingerprint than $pinned" 'type the one that was given to airgap trust pin'
@@ -240,14 +247,16 @@ fi
 
 # --- The release's folder and its private Python --------------------------------------------------------------------
 release=$RELEASES/$(fact bundle)-$(fact version)
-if [ ! -e "$release/venv/complete" ] || ! cmp -s carrier/statement.json "$release/carrier/statement.json"; then
+if [ ! -e "$release/venv/complete" ] || ! cmp -s "sealed/$list" "$release/sealed/$list"; then
     say "private Python in $release"
     rm -rf "$release"
     mkdir -p "$release"
     chmod 0755 "${RELEASES%/*}" "$RELEASES" "$release"
-    cp -R sealed carrier "$release/"
+    cp -R sealed "$release/"
     chmod -R u=rwX,go=rX "$release"
+    set +e # in `( ) || ...` a shell goes on after an error, whatever was set
     (
+        set -e
         umask 022
         env -i PATH="$PATH" LC_ALL=C python3 -I -m venv --without-pip "$release/venv"
         # The medium's own pip: Debian's brings the public certificate authorities with it.
@@ -258,8 +267,17 @@ if [ ! -e "$release/venv/complete" ] || ! cmp -s carrier/statement.json "$releas
         sed -i '1s/$/ -I/' "$release/venv/bin/airgap" # no PYTHON* variable of its callers has a say
         sync -f "$release" # or a host that loses its power has the mark, and empty files beside it
         : >"$release/venv/complete"
-    ) >&2 || { rm -rf "$release/venv"; die 42 'pip: the wheels of the medium do not install' "$again"; }
+    ) >&2
+    made=$?
+    set -e
+    [ "$made" = 0 ] || { rm -rf "$release/venv"; die 42 'the wheels of the medium do not install; why is told above' 'df -h; run it again'; }
 fi
+# The same bundle may come with other signatures, or a newer list of revocations: what was just judged counts.
+rm -rf "$release/carrier" "$release/carrier.part"
+cp -R carrier "$release/carrier.part"
+chmod -R u=rwX,go=rX "$release/carrier.part"
+mv "$release/carrier.part" "$release/carrier"
+sync -f "$release"
 
 close_medium() {
     ! mountpoint -q "$WORK/medium" || umount "$WORK/medium"

@@ -1,7 +1,7 @@
 # verify.sh: how a bundle is judged without this project's Python; carried by `start` and by the auditor's `check`.
 #
 # Needs openssl (3.5 or newer for profile cnsa), and of a plain Debian: sha256sum, sha384sum, base64, find, sed, awk,
-# grep, sort, comm, cut, tr, cp. From its carrier it wants $here (a folder with sealed/ and carrier/, only read), $WORK
+# grep, sort, comm, cmp, cut, tr, cp, stat, df. From its carrier it wants $here (a folder with sealed/ and carrier/, only read), $WORK
 # (a new folder), and the functions `say` (a step), `note` (a fact) and `die` (exit code, message, next). Formats:
 # docs/design/trust.md.
 # JSON is not parsed: everything that is read here has one spelling (RFC 8785), and what is not of the expected form is
@@ -9,6 +9,8 @@
 unset OPENSSL_CONF OPENSSL_CONF_INCLUDE OPENSSL_MODULES OPENSSL_ENGINES
 again='do not use this medium; fetch another one from where it was made'
 sha=sha256 # or sha384, once it is known which of them counts
+# A terminal obeys what it is sent: what a medium says gets there in plain letters only.
+printable() { printf %s "$1" | tr -c '[:print:]' '?'; }
 digest() { "${2:-$sha}sum" <"$1" | cut -d' ' -f1; } # file, algorithm
 is() { [ -f "$1" ] && [ "$(digest "$1" "${3:-$sha}")" = "$2" ]; } # file, digest, algorithm
 
@@ -30,7 +32,13 @@ private_copy() { # extended regular expression of the files that stay where they
     [ "$(wc -l <"$WORK/files")" = "$(find sealed carrier -type f -printf x | wc -c)" ] || die 13 'a name with a line break' "$again"
     sed -n 's|^carrier/||p' "$WORK/files" | grep -vxE '@CARRIER@' >"$WORK/odd" || :
     [ ! -s "$WORK/odd" ] || die 13 "carrier/$(head -n 1 "$WORK/odd"): may not lie here" "$again"
-    grep -vE "$1" "$WORK/files" | xargs -r cp --parents --no-preserve=all -t "$WORK/copy"
+    sed -n 's|^\(carrier/trust/.*\)\.flat$|\1.json|p' "$WORK/files" | grep -vxFf "$WORK/files" >"$WORK/odd" || :
+    [ ! -s "$WORK/odd" ] || die 13 "$(head -n 1 "$WORK/odd"): missing, and its flat twin is there" "$again"
+    grep -vE "$1" "$WORK/files" >"$WORK/private"
+    needed=$(xargs -r stat -c %s <"$WORK/private" | awk '{ bytes += $1 } END { printf "%.0f", bytes / 1024 + 4 * NR }')
+    free=$(df -Pk "$WORK" | awk 'NR == 2 { print $4 }')
+    [ "$needed" -lt "$free" ] || die 43 "$WORK: expected $needed KiB for a private copy, found $free" 'df -h; make room there'
+    xargs -r cp --parents --no-preserve=all -t "$WORK/copy" <"$WORK/private"
     cd "$WORK/copy"
 }
 
@@ -48,6 +56,7 @@ envelope() { # file, payload type, size limit in bytes, new folder -> in it: pay
     [ "$kind" = "$2" ] || die 13 "$1: expected the payload type $2, found $kind" "$again"
     cut -d'"' -f4 "$1" | tr -d '\n' >"$4/base64"
     unbase64 "$4/base64" "$4/payload" || die 13 "$1: payload: not Base64 in its one spelling" "$again"
+    [ "$(wc -l <"$4/payload")" = 0 ] || die 13 "$1: payload: more than one line" "$again"
     { printf 'DSSEv1 %s %s %s ' "${#2}" "$2" "$(wc -c <"$4/payload")"; cat "$4/payload"; } >"$4/pae"
     { tr '{' '\n' <"$1"; echo; } | sed -n 's|^"keyid":"\([0-9a-f]*\)","sig":"\([^"]*\)".*|\1 \2|p' >"$4/signatures"
     cut -d' ' -f1 "$4/signatures" | sort -cu 2>/dev/null || die 13 "$1: two signatures of one key, or not sorted by key" "$again"
@@ -96,13 +105,32 @@ enough() { # name, an envelope's folder, flat root, role -> $persons, if they ar
 }
 
 # --- Roots: from the one on the paper to the newest; each signed by enough root persons of the one before and its own ---
-root() { # number -> $flat: its flat twin, which the payload names and which makes sense
+root() { # number -> $flat: its flat twin, which says what the payload says and makes sense; $sha: its profile's
     flat=carrier/trust/$1.root.flat
     { cat "$WORK/root.$1/payload"; echo; } | sed -n 's|^{"_type":"airgap-root","flat_sha384":"\([0-9a-f]*\)","persons":\[.*\],"profile":"\([a-z0-9]*\)","schema_version":1,"thresholds":{[a-z0-9":,]*},"version":\([0-9]*\)}$|\1 \2 \3|p' \
         >"$WORK/root.$1/facts"
     read -r twin profile version <"$WORK/root.$1/facts" || die 14 "carrier/trust/$1.root.json: not a root" "$again"
     [ "$version" = "$1" ] || die 14 "carrier/trust/$1.root.json: expected version $1, found $version" "$again"
     is "$flat" "$twin" sha384 || die 13 "$flat: not the flat twin of $1.root.json" "$again"
+    key='\{"keyid":"[0-9a-f]{64}","public":"[A-Za-z0-9+/]+=*","scheme":"[a-z0-9-]+"\}'
+    person='\{"keys":\[('$key'(,'$key')*)?\],"name":"[a-z][a-z0-9-]*","roles":\["[a-z]+"(,"[a-z]+")*\]\}'
+    grep -aqE '^[^[]*"persons":\['"$person(,$person)*"'\],"profile"' "$WORK/root.$1/payload" ||
+        die 14 "carrier/trust/$1.root.json: not a root" "$again"
+    # An object a line, cut at its quotation marks: keys come before the name and the roles of their person.
+    { tr '{' '\n' <"$WORK/root.$1/payload"; echo; } | awk -F'"' -v version="$1" -v profile="$profile" '
+        BEGIN { print "airgap-root 1\nversion " version "\nprofile " profile }
+        $2 == "keyid" { key[++keys] = $4 " " $8 }
+        /"name":".*"roles":/ {
+            for (at = 2; $at != "name"; at++) { }
+            name = $(at + 2)
+            for (at += 6; $(at - 1) ~ /^(:\[|,)$/; at += 2) persons = persons "role " name " " $at "\n"
+            for (at = 1; at <= keys; at++) persons = persons "key " name " " key[at] "\n"
+            keys = 0
+        }
+        before ~ /"thresholds":$/ { for (at = 2; at < NF - 1; at += 2) { gsub(/[^0-9]/, "", $(at + 1)); print "threshold " $at " " $(at + 1) } }
+        { before = $0 }
+        END { printf "%s", persons }' >"$WORK/root.$1/flat"
+    cmp -s "$flat" "$WORK/root.$1/flat" || die 14 "$flat: does not say what $1.root.json says" "$again"
     case $profile in
         p384) sha=sha256 ;;
         cnsa)
@@ -154,26 +182,26 @@ believe_roots() { # fingerprint from the paper -> $flat: of the newest root; $ne
         96) sha=sha384 ;;
         *) die 14 "fingerprint: expected 64 or 96 digits, found ${#pinned}" 'copy all of it from the paper' ;;
     esac
-    believed='' newest=0 shown='' nobody=$WORK/nobody
+    believed='' newest=0 shown='' flat='' nobody=$WORK/nobody algorithm=$sha
     : >"$nobody"
     sed -n 's|^carrier/trust/\([1-9][0-9]\{0,3\}\)\.root\.json$|\1|p' "$WORK/files" | sort -n >"$WORK/roots"
     while read -r newest; do
         name=carrier/trust/$newest.root.json
         envelope "$name" application/vnd.airgap.root+json 1048576 "$WORK/root.$newest"
-        shown="$shown $(digest "$WORK/root.$newest/payload")"
+        found=$(digest "$WORK/root.$newest/payload" "$algorithm")
+        shown="$shown $found" before=$flat
+        root "$newest"
         if [ -z "$believed" ]; then
-            [ "$(digest "$WORK/root.$newest/payload")" = "$pinned" ] || continue
+            [ "$found" = "$pinned" ] || continue
             believed=$newest
-            root "$newest"
             is "$WORK/root.$newest/payload" "$pinned" ||
                 die 14 "root: expected the fingerprint $pinned, found $(digest "$WORK/root.$newest/payload")" "$again"
             signers "$name" "$WORK/root.$newest" "$flat" "$nobody"
             enough "$name" "$WORK/root.$newest" "$flat" root
             continue
         fi
-        before=$flat believed=$((believed + 1))
+        believed=$((believed + 1))
         [ "$believed" = "$newest" ] || die 14 "carrier/trust/$believed.root.json: missing; roots follow each other one by one" "$again"
-        root "$newest"
         for judge in "$before" "$flat"; do
             signers "$name" "$WORK/root.$newest" "$judge" "$nobody"
             enough "$name, judged by ${judge##*/}" "$WORK/root.$newest" "$judge" root
@@ -192,14 +220,21 @@ believe_revocations() { # $flat -> $revocations: number; $WORK/revoked.keys, $WO
     name=carrier/trust/revocations.json
     if grep -qx "$name" "$WORK/files"; then
         envelope "$name" application/vnd.airgap.revocations+json 1048576 "$WORK/revocations"
-        { cat "$WORK/revocations/payload"; echo; } | sed -n 's|^{"_type":"airgap-revocations","flat_sha384":"\([0-9a-f]*\)","keys":{.*},"number":\([0-9]*\),"schema_version":1,"statements":{.*}}$|\1 \2|p' \
-            >"$WORK/revocations/facts"
-        read -r twin revocations <"$WORK/revocations/facts" || die 14 "$name: not a list of revocations" "$again"
+        reason='"([^"\\]|\\.)+"'
+        key='"[0-9a-f]{64}":'$reason bundle='"([0-9a-f]{64}|[0-9a-f]{96})":'$reason
+        grep -aqE '^\{"_type":"airgap-revocations","flat_sha384":"[0-9a-f]{96}","keys":\{('"$key(,$key)*"')?\},"number":[1-9][0-9]{0,14},"schema_version":1,"statements":\{('"$bundle(,$bundle)*"')?\}\}$' \
+            "$WORK/revocations/payload" || die 14 "$name: not a list of revocations" "$again"
         list=carrier/trust/revocations.flat
-        is "$list" "$twin" sha384 || die 13 "$list: not the flat twin of revocations.json" "$again"
-        [ "$(head -n 2 "$list")" = "airgap-revocations 1
-number $revocations" ] || die 14 "$list: expected number $revocations" "$again"
-        ! tail -n +3 "$list" | grep -qvE '^((key|statement) [0-9a-f]{64}|statement [0-9a-f]{96})$' || die 14 "$list: bad line" "$again"
+        is "$list" "$(cut -d'"' -f8 "$WORK/revocations/payload")" sha384 || die 13 "$list: not the flat twin of revocations.json" "$again"
+        # Parted where no reason can be: its quotation marks follow a backslash.
+        awk '{ at = index($0, "},\"number\":"); print substr($0, 1, at); print substr($0, at + 11) }' "$WORK/revocations/payload" >"$WORK/revocations/halves"
+        revocations=$(sed -n '2s/,.*//p' "$WORK/revocations/halves")
+        {
+            printf 'airgap-revocations 1\nnumber %s\n' "$revocations"
+            head -n 1 "$WORK/revocations/halves" | grep -oaE '"[0-9a-f]{64}":"' | sed 's/^"/key /; s/":"$//' || :
+            tail -n 1 "$WORK/revocations/halves" | grep -oaE '"[0-9a-f]{64,96}":"' | sed 's/^"/statement /; s/":"$//' || :
+        } >"$WORK/revocations/flat"
+        cmp -s "$list" "$WORK/revocations/flat" || die 14 "$list: does not say what revocations.json says" "$again"
         sed -n 's/^key //p' "$list" >"$WORK/revoked.keys"
         sed -n 's/^statement //p' "$list" >"$WORK/revoked.statements"
         signers "$name" "$WORK/revocations" "$flat" "$WORK/revoked.keys"
@@ -220,6 +255,7 @@ judge_statement() { # $flat -> $statement: its digest
     done
     while read -r keyid _; do
         [ -f "carrier/sig/$keyid.sig" ] || die 13 "carrier/sig/$keyid.sig: missing" "$again"
+        [ "$(wc -c <"carrier/sig/$keyid.sig")" -le 8192 ] || die 13 "carrier/sig/$keyid.sig: more than 8192 bytes" "$again"
         is "carrier/sig/$keyid.sig" "$(digest "$WORK/statement/$keyid.sig")" ||
             die 12 "carrier/sig/$keyid.sig: differs from the signature in statement.dsse.json" "$again"
     done <"$WORK/statement/signatures"
@@ -237,23 +273,24 @@ judge_statement() { # $flat -> $statement: its digest
 judge_list() {
     say 'list of files'
     # The Statement, an object a line, each line as one letter: bundle, files, perhaps an sbom's parts, target, subject.
-    text='"[^"\\]*"' number='(0|[1-9][0-9]{0,14})' hex='"[0-9a-f]{64}"'
+    text='"[] !#-[^-~]{1,256}"' number='(0|[1-9][0-9]{0,14})' one='[1-9][0-9]{0,14}' hex='"[0-9a-f]{64}"'
+    path='"[A-Za-z0-9._+~%@=/-]{1,512}"'
     long=$hex digits=64 list=SHA256SUMS flat_digests='"sha256":'$hex
     if [ "$sha" = sha384 ]; then # beside it the SHA-256 that a file's makers name it by
         long='"[0-9a-f]{96}"' digits=96 list=SHA384SUMS
         flat_digests=$flat_digests',"sha384":'$long
     fi
-    bundle='"base":(null|'$text'),"channel":'$text',"digest":"'$sha'","lock_sha256":'$hex',"lowest_revocation":'$number
-    bundle=$bundle',"lowest_verifier":'$text',"name":'$text',"security_epoch":'$number',"source_date_epoch":'$number
-    file='"leaf_root":'$long',"mode":"0(644|755)","path":'$text','$flat_digests',"size_bytes":'$number'\}'
+    bundle='"base":null,"channel":'$text',"digest":"'$sha'","lock_sha256":'$hex',"lowest_revocation":'$number
+    bundle=$bundle',"lowest_verifier":'$text',"name":'$text',"security_epoch":'$one',"source_date_epoch":'$number
+    file='"leaf_root":'$long',"mode":"0(644|755)","path":'$path','$flat_digests',"size_bytes":'$number'\}'
     target='"architecture":'$text',"distribution":'$text',"driver":(null|'$text'),"kernel":'$text',"python":'$text
-    part='"path":'$text','$flat_digests'\}'
+    part='"path":'$path','$flat_digests'\}'
     { tr '{' '\n' <carrier/statement.json; echo; } >"$WORK/lines"
     shape=$(sed -E '
         s|^$|0|; t
         s|^"_type":"https://in-toto\.io/Statement/v1","predicate":$|1|; t
         s|^"bundle":$|2|; t
-        s/^'"$bundle"',"version":'"$number"'\},"files":\[$/3/; t
+        s/^'"$bundle"',"version":'"$one"'\},"files":\[$/3/; t
         s/^'"$file"',$/f/; t
         s/^'"$file"'\],"sbom":\[\],"target":$/g/; t
         s/^'"$file"'\],"sbom":\[$/h/; t
@@ -288,22 +325,32 @@ judge_list() {
         }
         END { for (path in folder) if (path in file) print path ": a file, and a folder" }' "$WORK/names" | head -n 1)
     [ -z "$odd" ] || die 13 "sealed/$list: $odd" "$again"
+    sed -n 's|^"leaf_root":.*,"path":"\([^"]*\)",.*"size_bytes":\([0-9]*\)}.*|\1 \2|p' "$WORK/lines" | sort >"$WORK/sizes"
     { cat "$WORK/names"; echo "$list"; } | sort >"$WORK/listed"
     sed -n 's|^sealed/||p' "$WORK/files" | sort >"$WORK/there"
     comm -13 "$WORK/listed" "$WORK/there" >"$WORK/extra"
     comm -23 "$WORK/listed" "$WORK/there" >"$WORK/missing"
     [ ! -s "$WORK/extra" ] || die 13 "sealed/$(head -n 1 "$WORK/extra"): extra, nobody signed it" "$again"
     [ ! -s "$WORK/missing" ] || die 13 "sealed/$(head -n 1 "$WORK/missing"): missing" "$again"
+    (cd "$here" && sed 's|^|sealed/|' "$WORK/names" | xargs -r stat -c '%n %s') | sed 's|^sealed/||' | sort >"$WORK/found"
+    odd=$(comm -23 "$WORK/sizes" "$WORK/found" | head -n 1)
+    [ -z "$odd" ] || die 13 "sealed/${odd% *}: not of ${odd##* } bytes, as the Statement has it" "$again"
 }
 judge_copied() { # extended regular expression of the files, below sealed/, that stayed where they are
     say 'digests'
     grep -vE "^.{$((digits + 2))}($1)" "sealed/$list" >"$WORK/sums"
     digests .
-    for key in channel lowest_revocation lowest_verifier name security_epoch version; do
-        said=$(sed -n "4s/.*\"$key\":\"\{0,1\}\([^\",}]*\).*/\1/p" "$WORK/lines")
-        [ "$key" != name ] || key=bundle
-        [ "$(fact "$key")" = "$said" ] || die 13 "sealed/facts.txt: $key: not $said, as the Statement has it" "$again"
-    done
+    { sed -n 4p "$WORK/lines"; grep '^"architecture":' "$WORK/lines"; } >"$WORK/told"
+    for key in format bundle channel version security_epoch base source_date_epoch lowest_revocation lowest_verifier \
+        distribution release architecture python kernel driver; do
+        case $key in
+            format) said=1 ;;
+            bundle) said=$(told name) ;;
+            *) said=$(told "$key") ;;
+        esac
+        printf '%s=%s\n' "$key" "$said"
+    done >"$WORK/facts"
+    cmp -s "$WORK/facts" sealed/facts.txt || die 13 'sealed/facts.txt: does not say what the Statement says' "$again"
     lowest=$(fact lowest_revocation)
     [ "$revocations" -ge "$lowest" ] ||
         die 14 "revocations: expected number $lowest or higher, found $revocations: the list was taken away, or is an old one" "$again"
@@ -320,4 +367,5 @@ digests() { # folder with sealed/; of the files in $WORK/sums
     esac
     die 11 "sealed/${first%: FAILED*}: differs from its digest" "$again"
 }
+told() { sed -nE "s/^(.*,)?\"$1\":(\"([^\"]*)\"|([0-9]+)|null).*/\3\4/p" "$WORK/told"; } # of the Statement
 fact() { sed -n "s/^$1=//p" sealed/facts.txt; }

@@ -9,6 +9,9 @@ import rfc8785
 
 from custody.errors import BundleMalformed
 
+#: Of the whole numbers that a shell and an awk read, too: 15 digits.
+LARGEST = 10**15 - 1
+
 
 def dump(content: Any) -> bytes:
     """Canonical bytes of parsed JSON (RFC 8785)."""

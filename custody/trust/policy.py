@@ -24,11 +24,16 @@ ORDER_LIMIT_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Accepted:
-    """The newest release that was healthy on this host; zeros before the first."""
+    """The newest release that was healthy on this host; zeros before the first.
+
+    Attributes:
+        statement_digest: as `Offer` has it; empty where an earlier airgap remembered the release.
+    """
 
     channel: str = ""
     version: int = 0
     security_epoch: int = 0
+    statement_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def require_readable(identity: Identity) -> None:
 def require_not_older(
     offer: Offer, accepted: Accepted, *, minimum: int | None, order: Order | None = None, used: tuple[str, ...] = ()
 ) -> None:
-    """Refuse a bundle that goes back in version or security epoch, or changes the channel.
+    """Refuse a bundle that goes back in version or security epoch, is another with one version, or changes the channel.
 
     Args:
         minimum: the lowest version, from the paper; wanted when nothing was accepted before.
@@ -167,9 +172,12 @@ def require_not_older(
         )
         if found < lowest
     ]
+    if identity.version == accepted.version and accepted.statement_digest not in ("", offer.statement_digest):
+        behind.append(f"version {identity.version} was accepted here with another Statement")
     if behind and (order is None or not _allows(order, offer, accepted, used)):
         raise RolledBack(
-            f"{identity.id}: {behind[0]}", "a downgrade needs an order of its own, signed by the recovery role"
+            f"{identity.id}: {behind[0]}",
+            "a newer bundle has a higher version; a downgrade needs an order of its own, signed by the recovery role",
         )
 
 

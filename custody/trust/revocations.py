@@ -34,7 +34,7 @@ class Revocations:
     statements: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if type(self.number) is not int or not 0 <= self.number <= 2**53 - 1:
+        if type(self.number) is not int or not 0 <= self.number <= canonical.LARGEST:
             raise TrustRejected(f"revocations: number {self.number!r}, expected 0 or more")
         for entries, form, digits in ((self.keys, _KEYID, "64"), (self.statements, _DIGEST, "64 or 96")):
             for digest, reason in entries.items():
@@ -51,7 +51,8 @@ class Revocations:
         """
         if self.number == older.number and self != older:
             raise TrustRejected(f"{name}: another list with number {self.number} was seen before", _NEWER)
-        gone = sorted({*older.keys, *older.statements} - {*self.keys, *self.statements})
+        # Kind by kind: a key that is listed among the Statements instead is revoked no more.
+        gone = sorted((older.keys.keys() - self.keys.keys()) | (older.statements.keys() - self.statements.keys()))
         if gone:
             raise TrustRejected(
                 f"{name}: {gone[0]} was revoked in list {older.number} and is not in {self.number}", _NEWER

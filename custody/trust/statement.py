@@ -33,15 +33,19 @@ PREDICATE_TYPE = "urn:airgap:bundle:v1"
 LIMIT_BYTES = 32 << 20
 #: Where the SBOM and the provenance of what was built lie, below `sealed/`.
 SBOM_FOLDER = "sbom/"
+FACTS = "facts.txt"
 
-_PATH = re.compile(r"[A-Za-z0-9._+~%@=/-]{1,512}")
+#: Of one path below `sealed/`.
+PATH_LIMIT_BYTES = 512
+_PATH = re.compile(rf"[A-Za-z0-9._+~%@=/-]{{1,{PATH_LIMIT_BYTES}}}")
 
 Algorithm = Literal["sha256", "sha384"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Sha384 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
-Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
-Positive = Annotated[int, Field(ge=1, le=2**53 - 1)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[ -~]+$")]
+Count = Annotated[int, Field(ge=0, le=canonical.LARGEST)]
+Positive = Annotated[int, Field(ge=1, le=canonical.LARGEST)]
+#: A shell reads it, too: nothing that JSON escapes.
+Text = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[ !#-\[\]-~]+$")]
 
 
 class _Strict(BaseModel):
@@ -253,6 +257,28 @@ def check_paths(paths: Iterable[str]) -> None:
             folders["/".join(parts[:n]).casefold()] = path
     for folded in seen.keys() & folders.keys():
         raise BundleMalformed(f"{seen[folded]}: is a file, and a folder for {folders[folded]}")
+
+
+def facts(identity: Identity, target: StatementTarget) -> bytes:
+    """`facts.txt`: what a shell wants to know of the Statement, a fact a line."""
+    lines = {
+        "format": "1",
+        "bundle": identity.name,
+        "channel": identity.channel,
+        "version": identity.version,
+        "security_epoch": identity.security_epoch,
+        "base": "",
+        "source_date_epoch": identity.source_date_epoch,
+        "lowest_revocation": identity.lowest_revocation,
+        "lowest_verifier": identity.lowest_verifier,
+        "distribution": target.distribution,
+        "release": target.release,
+        "architecture": target.architecture,
+        "python": target.python,
+        "kernel": target.kernel,
+        "driver": target.driver or "",
+    }
+    return "".join(f"{key}={value}\n" for key, value in lines.items()).encode()
 
 
 def sums(entries: Iterable[Entry]) -> bytes:

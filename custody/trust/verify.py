@@ -23,7 +23,9 @@ from custody.trust.leaves import LEAF_BYTES, digest_bytes, leaf_count, split, tr
 from custody.trust.policy import Offer, require_not_revoked, require_readable
 from custody.trust.profile import hexdigest
 from custody.trust.revocations import LIMIT_BYTES as LIST_LIMIT_BYTES
+from custody.trust.revocations import Revocations
 from custody.trust.root import LIMIT_BYTES as ROOT_LIMIT_BYTES
+from custody.trust.root import Root
 from custody.trust.statement import Entry, Statement
 
 #: Hashing scales to this many threads on common builders; reading is the limit beyond.
@@ -52,6 +54,11 @@ class Found:
     kind: str
     mode: int
     size_bytes: int
+
+    @property
+    def shown(self) -> str:
+        """The path for people: whoever made the medium chose it, and a terminal obeys what it is sent."""
+        return "".join(letter if letter.isprintable() else "?" for letter in self.path)
 
 
 class Source(Protocol):
@@ -153,10 +160,16 @@ def read_trust(source: Source, pinned: str, kept: Kept = Kept()) -> Trust:  # no
         elif found.path == "trust/revocations.json":
             revocations = source.carrier(found.path, LIST_LIMIT_BYTES)
     trust = believe(Carried(roots, revocations), pinned, kept)
-    if trust.root.version in roots:
-        _require_twin(source, f"{trust.root.version}.root", trust.root.flat())
-    if revocations is not None and revocations == trust.kept.revocations:
-        _require_twin(source, "revocations", trust.revocations.flat())
+    # Of all that is carried, not of the newest alone: an auditor's script begins with the root that its paper names.
+    for version, data in sorted(roots.items()):
+        name = f"{version}.root"
+        root = Root.parse(Envelope.parse(data, f"{name}.json").payload, f"{name}.json")
+        if root.version != version:
+            raise TrustRejected(f"{name}.json: expected version {version}, found {root.version}", _AGAIN)
+        _require_twin(source, name, root.flat())
+    if revocations is not None:
+        carried = Revocations.parse(Envelope.parse(revocations, "revocations.json").payload, "revocations.json")
+        _require_twin(source, "revocations", carried.flat())
     return trust
 
 
@@ -183,9 +196,15 @@ def verify_statement(source: Source, trust: Trust) -> VerifiedBundle:
     if source.carrier("statement.json", statements.LIMIT_BYTES) != envelope.payload:
         raise SignatureRejected("carrier/statement.json: differs from the payload of statement.dsse.json")
     statement = statements.parse(envelope.payload, "carrier/statement.json")
-    for found in source.carrier_listing():
+    carried = list(source.carrier_listing())
+    documents = {found.path for found in carried}
+    for found in carried:
         if found.kind != "file" or not CARRIER.fullmatch(found.path):
-            raise BundleMalformed(f"carrier/{found.path}: not a {found.kind} that may lie here", _AGAIN)
+            raise BundleMalformed(f"carrier/{found.shown}: not a {found.kind} that may lie here", _AGAIN)
+        if found.mode & 0o7000:
+            raise BundleMalformed(f"carrier/{found.path}: setuid, setgid or sticky", _AGAIN)
+        if found.path.endswith(".flat") and f"{found.path[:-5]}.json" not in documents:
+            raise BundleMalformed(f"carrier/{found.path}: the twin of nothing", _AGAIN)
         if found.path.startswith("sig/") and found.path[4:-4] not in envelope.signatures:
             raise SignatureRejected(f"carrier/{found.path}: is not in statement.dsse.json", _AGAIN)
     require_readable(statement.predicate.bundle)
@@ -197,7 +216,10 @@ def verify_statement(source: Source, trust: Trust) -> VerifiedBundle:
         )
     require_not_revoked(_offer(statement), trust.revocations)
     _check_listing(source, statement)
-    return VerifiedBundle(statement, trust, builders, approvers, source, _MADE_HERE)
+    bundle = VerifiedBundle(statement, trust, builders, approvers, source, _MADE_HERE)
+    if bundle.read(statements.FACTS) != statements.facts(statement.predicate.bundle, statement.predicate.target):
+        raise BundleMalformed(f"sealed/{statements.FACTS}: does not say what the Statement says", _AGAIN)
+    return bundle
 
 
 def verify_bundle(source: Source, trust: Trust, reporter: Reporter) -> VerifiedBundle:
@@ -287,13 +309,13 @@ def _check_listing(source: Source, statement: Statement) -> None:
     for found in source.listing():
         seen.add(found.path)
         if found.kind != "file":
-            problems.append(f"sealed/{found.path}: expected a regular file, found a {found.kind}")
+            problems.append(f"sealed/{found.shown}: expected a regular file, found a {found.kind}")
         elif found.mode & 0o7000:
-            problems.append(f"sealed/{found.path}: setuid, setgid or sticky")
+            problems.append(f"sealed/{found.shown}: setuid, setgid or sticky")
         elif found.path == name:
             continue
         elif found.path not in wanted:
-            problems.append(f"sealed/{found.path}: extra, nobody signed it")
+            problems.append(f"sealed/{found.shown}: extra, nobody signed it")
         elif found.size_bytes != wanted[found.path].size_bytes:
             entry = wanted[found.path]
             problems.append(f"sealed/{found.path}: expected {entry.size_bytes} bytes, found {found.size_bytes}")

@@ -61,9 +61,8 @@ class Site:
     def install(self, bundle: Path, minimum: int | None = None, order: Path | None = None) -> None:
         """As `airgap install` does when the release has become healthy."""
         admitted = self.admit(bundle, minimum, order)
-        state.save_state(
-            state.load_state().with_release(admitted.bundle.offer.identity, bundle.name, admitted.used_order)
-        )
+        offer, used = admitted.bundle.offer, admitted.used_order
+        state.change(lambda known: known.with_release(offer, bundle.name, used))
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def disk_too_small(host: FakeHost) -> Case:
 
 
 def file_systems_too_small(host: FakeHost) -> Case:
-    return host.case({"data/files/huge": 1 << 52}, debs=[deb("huge", size_bytes=1 << 50)])
+    return host.case({"data/files/huge": 1 << 49}, debs=[deb("huge", size_bytes=1 << 48)])
 
 
 def wrong_serial(host: FakeHost) -> Case:
@@ -245,7 +245,7 @@ def test_a_clock_far_ahead_is_a_warning_and_outlived_certificates_are_findings(h
 
 def test_file_systems_are_added_up(host: FakeHost) -> None:
     (finding,) = look(file_systems_too_small(host)).values()
-    releases, packages = 2.2 * (1 << 52) / 1e9, 4 * (1 << 50) / 1e9
+    releases, packages = 2.2 * (1 << 49) / 1e9, 4 * (1 << 48) / 1e9
     assert f"/opt/airgap/releases {releases:.2f} GB" in finding.expected
     assert f"/usr {packages:.2f} GB" in finding.expected
     assert float(finding.expected.split()[0]) > releases + packages
