@@ -127,6 +127,7 @@ def require_refused(
     assert "accepted" not in done["start"].stdout
     assert done["check"].stdout.splitlines()[-1] == "verdict: refuse"
     assert "refuse  " in done["check"].stdout
+    assert not any("\x1b" in one.stdout + one.stderr for one in done.values()), "what a terminal obeys"
 
 
 def remembers(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -125,6 +125,15 @@ def _carrier_link(folder: Path) -> None:
     path.symlink_to(folder.parent / "statement.json")
 
 
+def _deep(folder: Path) -> None:
+    (folder / "sealed/data" / "/".join("d" * 300)).mkdir(parents=True)
+
+
+def _sealed_link(folder: Path) -> None:
+    (folder / "sealed").rename(folder.parent / "sealed")
+    (folder / "sealed").symlink_to(folder.parent / "sealed")
+
+
 def _swapped_leaves(folder: Path) -> None:
     path = folder / LEAVES
     data = path.read_bytes()
@@ -157,6 +166,16 @@ CASES = [
     ("setuid", _mode(0o4755), 13, "readme.txt: setuid", 13),
     ("setgid", _mode(0o2755), 13, "readme.txt: setuid, setgid", 13),
     ("empty_folder", lambda folder: (folder / "sealed/data/more").mkdir(), 13, "found a folder without files", 13),
+    ("setuid_in_carrier", lambda folder: (folder / "carrier/statement.json").chmod(0o4644), 13, ".json: setuid", 13),
+    ("deep_folders", _deep, 13, "found a path of more than 512 bytes", 13),
+    ("sealed_is_a_link", _sealed_link, 13, "expected a bundle with folders", 13),
+    (
+        "name_that_a_terminal_obeys",
+        _named(b"x\x1b[2K\x1b[1Gverdict: accept"),
+        13,
+        "x?[2K?[1Gverdict: accept: extra",
+        13,
+    ),
     ("name_with_line_break", _named(b"a\nb"), 13, "extra, nobody signed it", 13),
     ("name_not_utf8", _named(b"caf\xe9"), 13, "extra, nobody signed it", 13),
     ("name_of_an_option", _named(b"--help"), 13, "--help: extra", 13),

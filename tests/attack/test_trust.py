@@ -26,6 +26,7 @@ from custody.trust import revocations as lists
 from custody.trust import root as roots
 from custody.trust.envelope import Envelope
 from custody.trust.keys import PrivateKey, PublicKey
+from custody.trust.leaves import tree_root
 from custody.trust.profile import P384_SCHEME
 from custody.trust.revocations import Revocations
 from custody.trust.root import Person, Root
@@ -308,6 +309,8 @@ SIGNATURES: list[Case] = [
     ("wrong_role", _signed_by(DORA, CAROL), 12, "1 approver(s), found 0", 12),
     ("person_of_an_old_root", _signed_by(ALICE, BOB), 12, "1 builder(s), found 0", 12),
     ("stranger", _signed_by(DORA, MALLORY), 12, "1 approver(s), found 0", 12),
+    ("long_and_unknown", _signatures(lambda x: x.append({"keyid": "f" * 64, "sig": "A" * 12_000})),
+     13, "more than 8192 bytes", 13),
     ("file_bit", lambda f: _put(f, f"sig/{BOB.public.keyid}.sig", b"x" * 103), 12, ".sig: differs", 12),
     ("file_missing", _remove(f"sig/{BOB.public.keyid}.sig"), 13, ".sig: No such file", 13),
     ("file_that_the_envelope_lacks", lambda f: _put(f, f"sig/{'0' * 64}.sig", b"x"), 12, "is not in statement", 12),
@@ -328,6 +331,10 @@ ROOTS: list[Case] = [
      12, "is false", 12),
     ("flat_twin_differs", _text(lambda x: x.replace(b"root 3", b"root 1"), "trust/3.root.flat"), 13, "flat twin", 13),
     ("flat_twin_missing", _remove("trust/3.root.flat"), 13, "3.root.flat", 13),
+    ("older_flat_twin_differs", _text(lambda x: x.replace(b"root 2", b"root 1"), "trust/1.root.flat"),
+     13, "1.root.flat: not the flat twin", 13),
+    ("older_flat_twin_missing", _remove("trust/1.root.flat"), 13, "1.root.flat", 13),
+    ("flat_twin_of_nothing", lambda f: _put(f, "trust/77.root.flat", b"x"), 13, "77.root.flat: the twin of", 13),
     ("not_an_envelope", _text(lambda x: b"{}", "trust/3.root.json"), 13, "not a DSSE envelope", 13),
     ("empty_file", _text(lambda x: b"", "trust/3.root.json"), 13, "not canonical JSON", 13),
     ("too_long", _text(lambda x: x + b" " * (1 << 20), "trust/3.root.json"), 13, "more than", 13),
@@ -377,6 +384,12 @@ def test_refuses(
     (harm(world) if harm in (_replayed, _sealed_of_another) else harm)(copy)
     newest = "old_root_alone" in request.node.name or "root-gap]" in request.node.name
     require_refused(copy, world.fingerprints[1 if newest else 0], code, shell_code, named)
+
+
+def test_roots_before_the_pinned_one_have_their_twins_too(world: World, copy: Path) -> None:
+    require_accepted(copy, world.fingerprints[2])
+    _text(lambda x: x.replace(b"root 2", b"root 1"), "trust/1.root.flat")(copy)
+    require_refused(copy, world.fingerprints[2], 13, 13, "1.root.flat: not the flat twin")
 
 
 # --- Signers who lie together ----------------------------------------------------------------------------------------
@@ -539,6 +552,12 @@ STATEMENTS: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("not_utf8", lambda x: x.replace(b'"channel":"test"', b'"channel":"t\xff"')),
     ("nul_byte", lambda x: x.replace(b'"channel":"test"', b'"channel":"te\0t"')),
     ("empty", lambda x: b""),
+    ("version_zero", lambda x: x.replace(b'"version":1}', b'"version":0}')),
+    ("version_of_16_digits", lambda x: x.replace(b'"version":1}', b'"version":1000000000000000}')),
+    ("base_is_a_text", lambda x: x.replace(b'"base":null,', b'"base":"other-1",')),
+    ("text_not_ascii", lambda x: x.replace(b'"channel":"test"', '"channel":"t\u00e9st"'.encode())),
+    ("text_empty", lambda x: x.replace(b'"channel":"test"', b'"channel":""')),
+    ("text_with_a_quotation_mark", lambda x: x.replace(b'"channel":"test"', b'"channel":"t\\"t"')),
     ("field_left_out", lambda x: x.replace(b'"base":null,', b"")),
     ("empty_digest", lambda x: x.replace(b',"size_bytes"', b',"sha384":null,"size_bytes"', 1)),
 ]
@@ -549,6 +568,55 @@ def test_refuses_a_statement_that_reads_in_two_ways(folder: Path, change: Callab
     forger = Forger(folder)
     forger.sign(change((folder / "carrier/statement.json").read_bytes()))
     require_refused(folder, forger.fingerprint, 13, 13, "statement.json")
+
+
+@pytest.mark.parametrize("lie", [(b"version=1\n", b"version=9\n"), (b"=amd64", b"=arm64"), (b"base=", b"base=zz")])
+def test_refuses_facts_that_the_statement_does_not_say(folder: Path, lie: tuple[bytes, bytes]) -> None:
+    file = folder / "sealed/facts.txt"
+    file.write_bytes(data := file.read_bytes().replace(*lie))
+    digest = hashlib.sha256(data)
+    content = json.loads((folder / "carrier/statement.json").read_bytes())
+    files = content["predicate"]["files"]
+    (entry,) = (entry for entry in files if entry["path"] == "facts.txt")
+    root = tree_root([digest.digest()], "sha256").hex()
+    entry.update(sha256=digest.hexdigest(), size_bytes=len(data), leaf_root=root)
+    sums = "".join(f"{entry['sha256']}  {entry['path']}\n" for entry in files).encode()
+    (folder / "sealed/SHA256SUMS").write_bytes(sums)
+    content["subject"][0]["digest"]["sha256"] = hashlib.sha256(sums).hexdigest()
+    forger = Forger(folder)
+    forger.sign(canonical.dump(content))
+    require_refused(folder, forger.fingerprint, 13, 13, "facts.txt: does not say what the Statement says")
+
+
+def test_refuses_sizes_that_the_files_do_not_have(folder: Path) -> None:
+    content = json.loads((folder / "carrier/statement.json").read_bytes())
+    content["predicate"]["files"][0]["size_bytes"] += 1
+    forger = Forger(folder)
+    forger.sign(canonical.dump(content))
+    require_refused(folder, forger.fingerprint, 13, 13, "bytes, found")
+
+
+def test_refuses_a_root_that_says_something_else_than_its_twin(folder: Path) -> None:
+    forger = Forger(folder)
+    forger.sign((folder / "carrier/statement.json").read_bytes())
+    content = json.loads(base64.b64decode(_read(folder, "trust/1.root.json")["payload"]))
+    content["persons"][0]["name"] = "zed"
+    payload = canonical.dump(content)
+    _put(folder, "trust/1.root.json", _enveloped(roots.PAYLOAD_TYPE, payload, DORA))
+    require_refused(folder, hashlib.sha256(payload).hexdigest(), 14, 14, "contradict each other")
+
+
+def test_refuses_revocations_that_their_twin_keeps_to_itself(folder: Path) -> None:
+    forger = Forger(folder)
+    forger.sign((folder / "carrier/statement.json").read_bytes())
+    content = {**json.loads(Revocations(1).payload()), "keys": {BOB.public.keyid: 'said "stolen", they\\say'}}
+    _put(folder, "trust/revocations.json", _enveloped(lists.PAYLOAD_TYPE, canonical.dump(content), DORA))
+    _put(folder, "trust/revocations.flat", Revocations(1).flat())
+    require_refused(folder, forger.fingerprint, 14, 14, "contradict each other")
+    odd = {BOB2.public.keyid: 'said "stolen", they\\say', "0" * 64: '","' + "1" * 64 + '":"'}
+    bundles_ = {"2" * 96: '},"number":7,"schema_version":1,"statements":{', "3" * 64: "x"}
+    _list(Revocations(1, odd, bundles_), DORA)(folder)
+    assert "revocations 1: 2 keys, 2 bundles" in require_accepted(folder, forger.fingerprint)["check"].stdout
 
 
 def test_refuses_a_hundred_megabytes_of_statement(folder: Path) -> None:

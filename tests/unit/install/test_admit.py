@@ -195,6 +195,42 @@ def test_nobody_else_orders_a_way_back(site: Site) -> None:
     assert "No such file" in refused(site, older, InputInvalid, order=site.folder / "none")
 
 
+def test_an_order_over_epochs_is_used_up_too(site: Site) -> None:
+    site.install(site.bundle("b1", 1, security_epoch=2), minimum=1)
+    newer = site.bundle("b2", 2)
+    order = site.folder / "back.order"
+    sign_order(site.folder / "trust", newer, (1, 2), "epoch 2 was a mistake", order, CAROL)
+    site.install(newer, order=order)
+    assert len(state.load_state().used_orders) == 1
+
+
+def test_another_bundle_of_the_same_version_is_refused(site: Site) -> None:
+    bundle = site.bundle("b1", 1)
+    site.install(bundle, minimum=1)
+    other = site.bundle("c1", 1, security_epoch=2)
+    assert "another Statement" in refused(site, other, RolledBack)
+    site.admit(bundle)
+
+
+def test_what_another_run_learned_meanwhile_is_not_forgotten(site: Site) -> None:
+    newer, older = site.bundle("b2", 2), site.bundle("b1", 1)
+    site.install(older, minimum=1)
+
+    class Slow(FolderSource):
+        """A medium that takes its time over the roots."""
+
+        def carrier(self, path: str, limit_bytes: int) -> bytes:
+            if path == "trust/1.root.json" and state.load_state().version == 1:
+                site.install(newer)
+            return super().carrier(path, limit_bytes)
+
+    state.file().unlink()
+    site.install(older, minimum=1)
+    with pytest.raises(RolledBack, match="expected version 2"):
+        admit(Slow(older), Terms(site.fingerprint), remember=True)
+    assert state.load_state().version == 2
+
+
 def test_a_pin_is_where_a_host_begins(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = site.bundle("b1", 1)
     state.pin("cd" * 32)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from bundler.bundle.read import FolderSource, SplitSource
 from bundler.install.stage import copy_models
-from custody.errors import DigestMismatch
+from custody.errors import BundleMalformed, DigestMismatch
 from custody.report import SilentReporter
 from custody.trust.verify import VerifiedBundle, read_trust, verify_statement
 from tests.bundles import MODEL, Made, make
@@ -67,6 +68,26 @@ def test_what_is_read_where_it_lies_is_checked_and_stays(made: Made, tmp_path: P
     with pytest.raises(DigestMismatch, match=r"words\.gguf: leaf 1 of 4"):
         copy_models(installed, models, SilentReporter())
     assert [path.name for path in models.iterdir()] == ["words.gguf"]
+
+
+def test_a_bad_medium_takes_no_model_away(made: Made, tmp_path: Path) -> None:
+    models, medium = tmp_path / "models", tmp_path / "medium"
+    copy_models(verified(made), models, SilentReporter())
+    shutil.copytree(made.folder, medium)
+    file = medium / "sealed/data/models/words.gguf"
+    file.write_bytes(b"x" * file.stat().st_size)
+    source = FolderSource(medium)
+    copy_models(verify_statement(source, read_trust(source, made.fingerprint)), models, SilentReporter())
+    assert (models / "words.gguf").read_bytes() == MODEL
+    (models / "words.gguf").write_bytes(MODEL[:-1] + b"?")
+    with pytest.raises(DigestMismatch):
+        copy_models(verify_statement(source, read_trust(source, made.fingerprint)), models, SilentReporter())
+
+
+def test_a_model_in_a_folder_of_its_own_is_refused(tmp_path: Path) -> None:
+    made = make(tmp_path, {"data/models/a/x.gguf": b"x", "data/models/b/x.gguf": b"y"})
+    with pytest.raises(BundleMalformed, match="in a folder"):
+        copy_models(verified(made), tmp_path / "models", SilentReporter())
 
 
 def test_only_verification_makes_a_verified_bundle(made: Made) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from bundler.install import paths, state
+from bundler.media import kit
 from custody.errors import TrustRejected
 from tests.bundles import Made, make
 from tests.carried import lay_down
@@ -103,6 +105,62 @@ def test_another_fingerprint_stops_it_before_the_release_is_asked(host: Host) ->
     host.install(0)
     assert host.run(typed=OTHER).returncode == 14
     assert not host.said.exists()
+
+
+def _complete(host: Host) -> Path:
+    """The release's folder as an earlier run left it, with an installer that says what it is asked, and where."""
+    release = host.releases / "small-1"
+    for part in ("sealed", "carrier"):
+        shutil.copytree(host.medium / part, release / part)
+    shutil.rmtree(release / "sealed/data/models")
+    (release / "venv/bin").mkdir(parents=True)
+    (release / "venv/complete").touch()
+    (release / "venv/bin/airgap").write_text('#!/bin/sh\necho "$@"\n')
+    (release / "venv/bin/airgap").chmod(0o755)
+    return release
+
+
+def test_wheels_that_do_not_install_leave_no_environment(host: Host) -> None:
+    for _ in range(2):  # this bundle has none
+        done = host.run("--minimum-version", "1")
+        assert (done.returncode, "the wheels of the medium do not install" in done.stderr) == (42, True), done.stderr
+        assert not (host.releases / "small-1/venv").exists()
+        assert not (host.incoming / "copy").exists()
+        assert not (host.incoming / "bootstrap").exists()
+
+
+def test_a_release_that_is_there_gets_the_signatures_that_were_judged(host: Host) -> None:
+    release = _complete(host)
+    (release / "carrier/statement.dsse.json").write_text("signed by one who is revoked now")
+    (release / "carrier/sig" / ("0" * 64 + ".sig")).touch()
+    assert host.run("--minimum-version", "1").returncode == 0
+    for path in (host.medium / "carrier").rglob("*"):
+        assert path.is_dir() or path.read_bytes() == (release / path.relative_to(host.medium)).read_bytes()
+    assert len(list((release / "carrier/sig").iterdir())) == len(list((host.medium / "carrier/sig").iterdir()))
+    assert (release / "venv/complete").exists()
+
+
+def test_files_are_named_from_where_it_was_typed(host: Host, tmp_path: Path) -> None:
+    _complete(host)
+    argv = ["sh", host.start, host.medium, "--site", "here/site.yml", "--minimum-version=1", "--downgrade-order=x"]
+    (tmp_path / "here").mkdir()
+    # Without a line's end, as from a pipe.
+    done = subprocess.run(argv, input=host.fingerprint, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"--site {tmp_path}/here/site.yml --minimum-version=1 --downgrade-order={tmp_path}/x" in done.stdout
+
+
+def test_a_private_copy_that_does_not_fit_is_not_begun(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "check").write_bytes(kit.kit()["check"])
+    small = 'mount -t tmpfs -o size=64k none "$1" && TMPDIR=$1 exec sh "$1-check" "$2" "$3"'
+    (tmp_path / "small").mkdir()
+    (tmp_path / "check").rename(tmp_path / "small-check")
+    argv = ["unshare", "--map-root-user", "--mount", "sh", "-c", small, "sh", tmp_path / "small", made.folder]
+    done = subprocess.run([*argv, made.fingerprint], capture_output=True, text=True, check=False)
+    assert (done.returncode, "for a private copy" in done.stdout) == (43, True), done
+    argv = ["sh", tmp_path / "small-check", tmp_path / "none/at/all", made.fingerprint]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, "verdict: none" in done.stdout) == (20, True), done
 
 
 def test_a_pin_is_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
