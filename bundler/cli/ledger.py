@@ -149,6 +149,8 @@ def checkpoint(
 
     if (name is None) != (key is None):
         raise click.UsageError("--name and --key go together")
+    if out is not None and out.exists():
+        raise TargetRefused(f"{out}: exists already", "name a new file")
     with open_log(folder) as log:
         log.checkpoint()
     data = (folder / CHECKPOINT).read_bytes()

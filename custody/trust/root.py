@@ -132,7 +132,7 @@ class Root:
             raise SignatureRejected(
                 f"{what}: expected signatures of {wanted} {role}(s), found {len(persons)}"
                 f" ({', '.join(persons) or 'nobody'}{halves})",
-                "sign it with: airgap sign BUNDLE --key KEY --trust FOLDER",
+                f"sign it with: {'airgap trust sign FOLDER' if role == 'root' else _SIGN_BUNDLE}",
             )
         return persons
 
