@@ -111,7 +111,8 @@ def _with_fingerprint(carried: Carried, pinned: str) -> bytes:
         if found[-1] == pinned:
             return data
     raise TrustRejected(
-        f"root: expected the fingerprint {pinned}, found {', '.join(found) or 'no root'}", _PAPER if found else _UNSIGNED
+        f"root: expected the fingerprint {pinned}, found {', '.join(found) or 'no root'}",
+        _PAPER if found else _UNSIGNED,
     )
 
 

@@ -225,6 +225,20 @@ def test_lock_dry_run_writes_no_lock(
     assert (tmp_path / "a" / "l.json").is_file()
 
 
+def test_lock_asks_for_the_host_s_key_and_not_for_a_paper(capfd: pytest.CaptureFixture[str]) -> None:
+    for typed in ("3f9a", "0" * 96, "g" * 64):
+        with pytest.raises(SystemExit) as caught:
+            main(["lock", str(ROOT / "manifests/demo.yml"), "--inventory", "host.json", "--inventory-key", typed])
+        assert caught.value.code == errors.InputInvalid.exit_code
+        told = capfd.readouterr().err
+        assert f"--inventory-key '{typed}': expected 64 digits" in " ".join(told.split())
+        assert "airgap status on that host, line host key" in told
+    key = " ".join(["0" * 8] * 8)  # as it is shown
+    with pytest.raises(SystemExit):
+        main(["lock", str(ROOT / "manifests/demo.yml"), "--inventory", "no-host.json", "--inventory-key", key])
+    assert "no-host.json: No such file" in capfd.readouterr().err
+
+
 def test_a_defect_is_told_without_a_traceback(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
