@@ -246,8 +246,10 @@ def collect(
     collector countersigns (P-384): KEEP/SIZE.cosigned.
 
     \b
-    Example: airgap ledger collect /media/audit/ledger /srv/collected/site-7 --log-key site-7.vkey
-    Example: airgap ledger collect /media/audit/ledger /srv/collected/site-7 --name alice --key alice.key
+    Example: airgap ledger collect /media/audit/ledger /srv/collected/site-7 \\
+                 --log-key site-7.vkey
+    Example: airgap ledger collect /media/audit/ledger /srv/collected/site-7 \\
+                 --name alice --key alice.key
     """
     from custody.atomic import write_whole
     from custody.ledger.collect import begin

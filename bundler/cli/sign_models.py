@@ -24,7 +24,8 @@ def command(
     BUNDLE is verified first. Writes MODEL.sig for each model, and the public key in PEM as KEYID.pem.
 
     \b
-    Example: airgap sign-models /srv/bundles/demo-1 --fingerprint 3f9a... --key alice.key --out signatures
+    Example: airgap sign-models /srv/bundles/demo-1 --fingerprint 3f9a... \\
+                 --key alice.key --out signatures
 
     They check it with what they have, from their own copy of the key:
 
