@@ -32,6 +32,8 @@ except ImportError as _error:  # an extra: appliances need none of it
 
 #: Tokens with their chains are some kilobytes.
 LIMIT_BYTES = 1 << 20
+#: What `rfc3161-client` says last, when all but the bytes is right.
+_OTHER_BYTES = "Mismatch between messages"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,10 @@ def verify(response: bytes, data: bytes, authority: bytes, name: str) -> Token:
     try:
         builder.build().verify_message(answer, data)
     except (VerificationError, ValueError) as error:
-        raise SignatureRejected(f"{name}: the token does not hold: {error}", "ask the authority again") from error
+        hint = (
+            "it is over another file, or this one changed" if str(error) == _OTHER_BYTES else "ask the authority again"
+        )
+        raise SignatureRejected(f"{name}: the token does not hold: {error}", hint) from error
     return Token(answer.tst_info.gen_time.astimezone(UTC), _signer(answer), answer.tst_info.serial_number)
 
 

@@ -32,7 +32,8 @@ def hold_add(name: str, since: str, until: str, reason: str, file: Path) -> None
     """Add the hold NAME, as root; the log records it.
 
     \b
-    Example: airgap audit hold add case-17 --from 2026-01-01 --until 2026-06-30 --reason "subpoena 4711"
+    Example: airgap audit hold add case-17 --from 2026-01-01 --until 2026-06-30 \\
+                 --reason "subpoena 4711"
     """
     _order_hold(file, "add", name, since, until, reason)
 

@@ -181,7 +181,8 @@ def approve(folder: Path, replaces: str, reason: str, out: Path, key: Path, pass
     """Approve that FOLDER replaces the policies in force, as one person; the others repeat it with the same --out.
 
     \b
-    Example: airgap policy approve policies --replaces none --reason "first policies" --out first.approval --key bob.key
+    Example: airgap policy approve policies --replaces none \\
+                 --reason "first policies" --out first.approval --key bob.key
     """
     from appliance.gateway.approval import Approval
     from appliance.gateway.approval import approve as core

@@ -63,8 +63,10 @@ def command(
     """Turn this host into an appliance from the verified RELEASE. `start` calls it; run twice, it changes nothing.
 
     \b
-    Example: airgap install /opt/airgap/releases/demo-1 --site /root/site/site.yml --fingerprint 3f9a...
-    Example: airgap install /srv/carry -i hosts.yml --fingerprint 3f9a... --start-digest 77c1... --minimum-version 1
+    Example: airgap install /opt/airgap/releases/demo-1 \\
+                 --site /root/site/site.yml --fingerprint 3f9a...
+    Example: airgap install /srv/carry -i hosts.yml --fingerprint 3f9a... \\
+                 --start-digest 77c1... --minimum-version 1
     """
     if inventory is not None:
         from bundler.cli.fleet import install_fleet

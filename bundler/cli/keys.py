@@ -75,7 +75,9 @@ def public(name: str, out: Path, key: str, module: Path | None, passphrase_file:
     """Write NAME.pub of a key that exists, on a token or in a file. The key signs once, to show that it can.
 
     \b
-    Example: airgap keys public alice --key 'pkcs11:serial=96ec522cdc7935fb;id=%02' --module /usr/lib/opensc-pkcs11.so
+    Example: airgap keys public alice \\
+                 --key 'pkcs11:serial=96ec522cdc7935fb;id=%02' \\
+                 --module /usr/lib/opensc-pkcs11.so
     """
     _require_name(name)
     file = out / f"{name}.pub"

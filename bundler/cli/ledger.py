@@ -149,6 +149,8 @@ def checkpoint(
 
     if (name is None) != (key is None):
         raise click.UsageError("--name and --key go together")
+    if out is not None and out.exists():
+        raise TargetRefused(f"{out}: exists already", "name a new file")
     with open_log(folder) as log:
         log.checkpoint()
     data = (folder / CHECKPOINT).read_bytes()
@@ -244,7 +246,10 @@ def collect(
     collector countersigns (P-384): KEEP/SIZE.cosigned.
 
     \b
-    Example: airgap ledger collect /media/audit/ledger /srv/collected/site-7 --log-key site-7.vkey
+    Example: airgap ledger collect /media/audit/ledger /srv/collected/site-7 \\
+                 --log-key site-7.vkey
+    Example: airgap ledger collect /media/audit/ledger /srv/collected/site-7 \\
+                 --name alice --key alice.key
     """
     from custody.atomic import write_whole
     from custody.ledger.collect import begin

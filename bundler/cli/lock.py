@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bundler.cli.place import cache_option, project_root
-from bundler.cli.verify import parse_fingerprint
 from custody.errors import InputInvalid
 from custody.report import ConsoleReporter
 
@@ -79,8 +79,13 @@ def command(
 def _read_host(file: Path, keyid: str) -> HostDescription:
     from custody.trust.description import open_signed
 
+    digits = re.sub(r"[\s:]", "", keyid).lower()  # `airgap status` shows them in groups
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise InputInvalid(
+            f"--inventory-key {keyid!r}: expected 64 digits", "airgap status on that host, line host key"
+        )
     try:
         data = file.read_bytes()
     except OSError as error:
         raise InputInvalid(f"{file}: {error.strerror}", "make it on the host: airgap inventory -o FILE") from error
-    return open_signed(data, parse_fingerprint(keyid), str(file))
+    return open_signed(data, digits, str(file))

@@ -21,15 +21,16 @@ def command(
 ) -> None:
     """Sign each model of BUNDLE for people who check with model-signing (OpenSSF Model Signing), not with airgap.
 
-    BUNDLE is verified first. Writes MODEL.sig for each model, and the public key in PEM.
+    BUNDLE is verified first. Writes MODEL.sig for each model, and the public key in PEM as KEYID.pem.
 
     \b
-    Example: airgap sign-models /srv/bundles/demo-1 --fingerprint 3f9a... --key alice.key --out signatures
+    Example: airgap sign-models /srv/bundles/demo-1 --fingerprint 3f9a... \\
+                 --key alice.key --out signatures
 
     They check it with what they have, from their own copy of the key:
 
     \b
-    model_signing verify key model.gguf --signature model.gguf.sig --public_key alice.pem
+    model_signing verify key model.gguf --signature model.gguf.sig --public_key KEYID.pem
     """
     from bundler.bundle.oms import sign_models
     from bundler.bundle.read import FolderSource

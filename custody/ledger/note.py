@@ -8,7 +8,6 @@ over it. openssl checks both.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterable
@@ -66,19 +65,21 @@ class LogKey:
 
     @staticmethod
     def parse(vkey: str) -> LogKey:
-        """Read a C2SP verifier key, `NAME+HEX+BASE64`.
+        """Read a C2SP verifier key, `NAME+HASH+KEY`: the hash in hex, the key in base64.
 
         Raises:
             InputInvalid: not one, or not of Ed25519.
         """
         try:
-            name, _id, encoded = vkey.strip().split("+", 2)
+            name, _hash, encoded = vkey.strip().split("+", 2)
             data = base64.b64decode(encoded, validate=True)
             found = LogKey(name, data[1:])
             if not NAME.fullmatch(name) or data[:1] != _ED25519 or len(data) != 33 or found.vkey != vkey.strip():
-                raise ValueError("expected NAME+HEX+BASE64 of an Ed25519 key")
-        except (ValueError, binascii.Error) as error:
-            raise InputInvalid(f"log's key: {error}", "take log.vkey of the log, as one line") from error
+                raise ValueError("not as a log's key is written")
+        except ValueError as error:  # also of split and base64, whose words help nobody
+            raise InputInvalid(
+                "log's key: expected one line NAME+HASH+KEY, of Ed25519", "take log.vkey of the log"
+            ) from error
         return found
 
     @property

@@ -19,6 +19,7 @@ from custody.trust.root import Root
 
 _PAPER = "compare with the paper that travelled apart from the medium; do not go on"
 _AGAIN = "fetch the medium again from where it was made"
+_UNSIGNED = "nobody has signed it: airgap sign BUNDLE --key KEY --trust FOLDER"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,10 @@ def _with_fingerprint(carried: Carried, pinned: str) -> bytes:
         found.append(hexdigest(algorithm, payload))
         if found[-1] == pinned:
             return data
-    raise TrustRejected(f"root: expected the fingerprint {pinned}, found {', '.join(found) or 'no root'}", _PAPER)
+    raise TrustRejected(
+        f"root: expected the fingerprint {pinned}, found {', '.join(found) or 'no root'}",
+        _PAPER if found else _UNSIGNED,
+    )
 
 
 def _payload(carried: Carried, version: int) -> bytes:

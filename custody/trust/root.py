@@ -28,6 +28,8 @@ ROLES = ("root", "builder", "approver", "recovery")
 LIMIT_BYTES = 1 << 20
 #: A person, and the key files named after one.
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+#: Root persons sign roots and lists of revocations; everybody else signs a bundle.
+_SIGN_TRUST, _SIGN_BUNDLE = "airgap trust sign FOLDER --key KEY", "airgap sign BUNDLE --key KEY --trust FOLDER"
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Root:
             raise SignatureRejected(
                 f"{what}: expected signatures of {wanted} {role}(s), found {len(persons)}"
                 f" ({', '.join(persons) or 'nobody'}{halves})",
-                "sign it with: airgap sign BUNDLE --key KEY --trust FOLDER",
+                f"sign it with: {_SIGN_TRUST if role == 'root' else _SIGN_BUNDLE}",
             )
         return persons
 

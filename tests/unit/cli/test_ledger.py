@@ -75,6 +75,16 @@ def test_verify_checkpoint_and_a_truncated_ledger(
         assert (code, "cut off" in said) == (errors.LedgerBroken.exit_code, True)
 
 
+def test_a_checkpoint_is_never_written_over(ledger: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "kept.checkpoint"
+    arguments = ["ledger", "checkpoint", "-o", str(kept), "--ledger", str(ledger)]
+    printed(arguments, capfd)
+    before = kept.read_bytes()
+    record.record(Event("built", "demo-2", DIGEST), ledger)
+    code, said = refused(arguments, capfd)
+    assert (code, "exists already" in said, kept.read_bytes()) == (errors.TargetRefused.exit_code, True, before)
+
+
 def test_a_person_countersigns_a_checkpoint(ledger: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     key, secret, out = tmp_path / "alice.key", tmp_path / "secret", tmp_path / "out"
     key.write_bytes(PrivateKey.generate().dump(PASSPHRASE.encode()))

@@ -123,7 +123,7 @@ def printed(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("name", TREE)
 def test_help_has_an_example_that_fits_the_command(name: str) -> None:
     command, context = TREE[name]
-    text = command.get_help(context)
+    text = re.sub(r" \\\n *", " ", command.get_help(context))  # an example may go on in the next line
     examples = re.findall(r"Example: (.+)", text)
     assert examples, text
     known = {option for param in command.params for option in param.opts}
@@ -223,6 +223,20 @@ def test_lock_dry_run_writes_no_lock(
     assert not (tmp_path / "a").exists()
     printed(command, capfd)
     assert (tmp_path / "a" / "l.json").is_file()
+
+
+def test_lock_asks_for_the_host_s_key_and_not_for_a_paper(capfd: pytest.CaptureFixture[str]) -> None:
+    for typed in ("3f9a", "0" * 96, "g" * 64):
+        with pytest.raises(SystemExit) as caught:
+            main(["lock", str(ROOT / "manifests/demo.yml"), "--inventory", "host.json", "--inventory-key", typed])
+        assert caught.value.code == errors.InputInvalid.exit_code
+        told = capfd.readouterr().err
+        assert f"--inventory-key '{typed}': expected 64 digits" in " ".join(told.split())
+        assert "airgap status on that host, line host key" in told
+    key = " ".join(["0" * 8] * 8)  # as it is shown
+    with pytest.raises(SystemExit):
+        main(["lock", str(ROOT / "manifests/demo.yml"), "--inventory", "no-host.json", "--inventory-key", key])
+    assert "no-host.json: No such file" in capfd.readouterr().err
 
 
 def test_a_defect_is_told_without_a_traceback(

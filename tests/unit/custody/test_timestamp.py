@@ -88,10 +88,12 @@ def test_an_answer_holds_for_its_bytes_and_authority_alone(
     token = timestamp.verify(answer, data, root, "answer")
     assert (token.authority, token.serial > 1) == ("CN=time 1", True)
     other = Authority(tmp_path / "other")
-    with pytest.raises(errors.SignatureRejected, match="Mismatch"):
+    with pytest.raises(errors.SignatureRejected, match="Mismatch") as refused:
         timestamp.verify(answer, data + b"x", root, "answer")
-    with pytest.raises(errors.SignatureRejected):
+    assert "it is over another file" in refused.value.hint
+    with pytest.raises(errors.SignatureRejected) as refused:
         timestamp.verify(answer, data, other.root.read_bytes(), "answer")
+    assert refused.value.hint == "ask the authority again"
     changed = bytearray(answer)
     changed[-20] ^= 1
     with pytest.raises(errors.SignatureRejected):

@@ -241,8 +241,10 @@ def test_a_key_of_another_kind_or_id_is_refused() -> None:
     key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
     assert LogKey.parse(key).vkey == key
     for bad in ("", "a+b", key.replace("c7", "c8"), key.replace("ARpc", "BRpc"), key[:-4], key + "="):
-        with pytest.raises(InputInvalid):
+        with pytest.raises(InputInvalid, match=r"expected one line NAME\+HASH\+KEY"):
             LogKey.parse(bad)
+    with pytest.raises(InputInvalid, match=r"expected one line NAME\+HASH\+KEY"):
+        LogKey.parse(LogKey.parse(key).pem.decode())
     with pytest.raises(BundleMalformed):
         Note.parse(b"text\n\n" + b"\xe2\x80\x94 a AAAAAAA=\n" * 65, "note")
 

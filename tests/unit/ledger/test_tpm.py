@@ -69,7 +69,7 @@ def test_a_tpm_countersigns_and_another_one_cannot(tmp_path: Path) -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
     store, ledger, note = tmp_path / "store", tmp_path / "ledger", tmp_path / "checkpoint"
     store.mkdir()
-    sign = ["ledger", "checkpoint", "--ledger", ledger, "--out", note, "--name", "host-7", *KEY]
+    sign = ["ledger", "checkpoint", "--ledger", ledger, "--name", "host-7", *KEY, "--out"]
     with machine(tmp_path / "first", store) as env:
         ptool(env, "init")
         ptool(env, "addtoken", "--pid", "1", "--label", "ledger", "--sopin", "12345678", "--userpin", PIN)
@@ -77,7 +77,7 @@ def test_a_tpm_countersigns_and_another_one_cannot(tmp_path: Path) -> None:
         assert airgap(env, "ledger", "init", "site-7.example/custody", "--ledger", ledger).returncode == 0
         said = airgap(env, "keys", "public", "host-7", "--out", tmp_path, *KEY)
         assert said.returncode == 0, said.stderr
-        said = airgap(env, *sign)
+        said = airgap(env, *sign, note)
         assert said.returncode == 0, said.stderr
     public = PublicKey.from_text((tmp_path / "host-7.pub").read_text().strip())
     made = Note.parse(note.read_bytes(), "checkpoint")
@@ -85,5 +85,5 @@ def test_a_tpm_countersigns_and_another_one_cannot(tmp_path: Path) -> None:
     assert len(made.signatures) == 2
 
     with machine(tmp_path / "second", store) as env:  # whoever takes all files of the first, has no key
-        said = airgap(env, *sign)
+        said = airgap(env, *sign, tmp_path / "second.checkpoint")
         assert (said.returncode, "Traceback" in said.stderr) == (40, False), said.stderr

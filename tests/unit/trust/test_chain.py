@@ -81,8 +81,15 @@ def test_chains_with_a_weak_link_are_refused(carried: dict[int, bytes], kind: ty
 
 
 def test_another_fingerprint_is_refused() -> None:
-    with pytest.raises(TrustRejected, match="expected the fingerprint 0000"):
+    with pytest.raises(TrustRejected, match="expected the fingerprint 0000") as refused:
         believe(Carried({1: FIRST}), "0" * 64)
+    assert "compare with the paper" in refused.value.hint
+
+
+def test_a_bundle_without_a_root_is_one_that_nobody_has_signed() -> None:
+    with pytest.raises(TrustRejected, match=f"expected the fingerprint {PINNED}, found no root$") as refused:
+        believe(Carried({}), PINNED)
+    assert refused.value.hint == "nobody has signed it: airgap sign BUNDLE --key KEY --trust FOLDER"
 
 
 def test_a_machine_that_remembers_a_root_goes_on_from_there() -> None:

@@ -82,6 +82,19 @@ def test_who_signed_with_one_scheme_of_two_is_named() -> None:
         cnsa(dora).require("approver", keyids, "it")
 
 
+@pytest.mark.parametrize(
+    ("role", "next_command"),
+    [
+        ("root", "airgap trust sign FOLDER --key KEY"),
+        ("builder", "airgap sign BUNDLE --key KEY --trust FOLDER"),
+    ],
+)
+def test_who_has_to_sign_is_told_with_what(role: str, next_command: str) -> None:
+    with pytest.raises(SignatureRejected) as refused:
+        root().require(role, frozenset(), "it")
+    assert refused.value.hint == f"sign it with: {next_command}"
+
+
 def test_keys_lead_to_their_persons() -> None:
     found = {key.keyid: cnsa().person_of(key.keyid).name for key in (ALICE.public, ALICE_PQ.public, BOB.public)}
     assert found == {ALICE.public.keyid: "alice", ALICE_PQ.public.keyid: "alice", BOB.public.keyid: "bob"}
