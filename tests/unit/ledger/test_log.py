@@ -56,6 +56,17 @@ def test_an_empty_log_is_signed_too(folder: Path) -> None:
     assert verify(View(folder)).size == 0
 
 
+def test_a_log_is_signed_before_its_first_entry(folder: Path) -> None:
+    assert verify(View(folder)).size == 0, "begun, and never opened"
+    with open_log(folder) as log:
+        assert View(folder).checkpoint() == Checkpoint(ORIGIN, 0, EMPTY_ROOT)
+        log.append(entries(0, 2))
+    found = verify(View(folder))
+    assert (found.size, found.signed) == (2, 0), "a crash came before the next checkpoint"
+    with open_log(folder) as log:
+        assert (log.size, log.torn) == (2, None)
+
+
 def test_an_entry_is_a_line_whatever_else_ends_lines_elsewhere(folder: Path) -> None:
     odd = [b'{"a":"\r\x0b\x0c\x1c\x85"}', b'{"b":"\xe2\x80\xa8"}', b'{"#":"#"}']
     with open_log(folder) as log:
