@@ -20,6 +20,8 @@ from custody.ledger.collect import begin, collect
 from custody.ledger.disk import RealDisk
 from custody.ledger.export import export
 from custody.ledger.log import Log, open_log
+from custody.ledger.residue import line_of
+from custody.ledger.tree import leaf_hash
 from custody.ledger.verify import verify
 from custody.ledger.view import CHECKPOINT, View
 from tests.killing import SEED
@@ -279,6 +281,12 @@ def _lines_swapped(text: str) -> str:
     return "\n".join(lines)
 
 
+def _hidden(text: str) -> str:
+    """Entry 3,000, which stayed, put behind its hash: the tree is the same."""
+    data = entry(3000)
+    return text.replace(data.decode(), line_of(leaf_hash(data)).decode())
+
+
 @pytest.mark.parametrize(("what", "said"), [
     (lambda folder: (folder / "segments" / FIRST).unlink(), f"expected {FIRST}"),
     (lambda folder: (folder / "segments" / SECOND).unlink(), f"expected {SECOND}"),
@@ -292,6 +300,7 @@ def _lines_swapped(text: str) -> str:
     (_of(lambda stone: {name: value for name, value in stone.items() if name != "text_sha256"}), "has no"),
     (_edited(lambda text: text.replace('"n":3000}', '"n":3001}')), "entry 3000 is not the one"),
     (_edited(_lines_swapped), "entry 1 is not the one"),
+    (_edited(_hidden), "says that something else is left"),
     (_edited(lambda text: text.replace("=", "", 1)), "is neither an entry nor a hash"),
     (_edited(lambda text: text.replace("\n=", "\n==", 1)), "is not a hash"),
     (_edited(lambda text: text[: len(text) // 2]), "has not 65536 lines"),
@@ -340,7 +349,25 @@ def test_text_is_not_removed_for_what_was_changed_since(folder: Path) -> None:
     residue(folder).write_text(_lines_swapped(residue(folder).read_text()))
     with pytest.raises(LedgerBroken, match="not those of its tombstone"):
         gone.remove_text(View(folder), FIRST, stone)
+    residue(folder).write_text(_hidden(_lines_swapped(residue(folder).read_text())))
+    with pytest.raises(LedgerBroken, match="what is left is not what its tombstone says"):
+        gone.remove_text(View(folder), FIRST, stone)
     assert (folder / "segments" / FIRST).exists()
+
+
+def test_a_tombstone_of_an_older_process_is_believed_until_a_newer_one_says_what_is_left(folder: Path) -> None:
+    older = lambda stone: {name: value for name, value in stone.items() if name != "left_sha256"}  # noqa: E731
+    stone = expire(folder, FIRST, change=older)
+    residue(folder).write_text(_hidden(residue(folder).read_text()))
+    gone.require_left(View(folder))
+    assert [each.stone.left_sha256 for each in verify(View(folder)).expired] == [""]
+    with open_log(folder) as log:
+        log.append([bury(stone)])
+        log.checkpoint()
+    with pytest.raises(LedgerBroken, match="is not what its tombstone says"):
+        gone.require_left(View(folder))
+    with pytest.raises(LedgerBroken, match="says that something else is left"):
+        verify(View(folder))
 
 
 def test_no_power_cut_while_segments_are_compressed_or_expire_costs_anything() -> None:

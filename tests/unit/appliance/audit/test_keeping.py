@@ -26,6 +26,8 @@ from custody.errors import InputInvalid, LedgerBroken, OperatorMistake
 from custody.ledger import gone, segment
 from custody.ledger.log import open_log
 from custody.ledger.moment import Moment, now
+from custody.ledger.residue import line_of
+from custody.ledger.tree import leaf_hash
 from custody.ledger.verify import verify
 from custody.ledger.view import View
 from tests.killing import SEED
@@ -218,6 +220,22 @@ def test_verify_finds_a_hold_that_was_ignored(kept: Process, made: Path) -> None
     buried(kept.folder, made, _NOW, lambda stone: stone)
     with pytest.raises(LedgerBroken, match=r"were held by h \(entry 65602\)"):
         keeping.require_kept(View(kept.folder), verify(View(kept.folder)))
+
+
+def test_a_hold_in_what_is_left_of_a_segment_cannot_be_hidden(
+    kept: Process, made: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its line becomes its hash: the tree is the same, and the next segment would go."""
+    buried(kept.folder, made, _NOW, lambda stone: stone)
+    path = kept.folder / "segments" / FIRST.replace("log", "gone")
+    first, rest = path.read_bytes().split(b"\n", 1)
+    path.write_bytes(line_of(leaf_hash(first)) + b"\n" + rest)
+    with pytest.raises(LedgerBroken, match=f"what is left of segment {FIRST} is not what its tombstone says"):
+        keeping.holds(View(kept.folder))
+    code, said = refused(["audit", "verify", "--log", str(kept.folder)], capfd)
+    assert (code, "says that something else is left" in said) == (19, True)
+    with pytest.raises(OperatorMistake, match="not what its tombstone says"):
+        send(run(kept), hold("add", "case-17"))
 
 
 def test_verify_finds_a_forged_tombstone_by_the_newest_settings_before_it(kept: Process, made: Path) -> None:
