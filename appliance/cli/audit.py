@@ -63,8 +63,8 @@ _index_option = click.option(
 @click.option("--request-id", help="One request, by the gateway's id.")
 @click.option("--kind", help="admitted, completed, started, stopped, epoch, recovered, hold, expired.")
 @click.option("--of", type=click.IntRange(min=0), help="How the request with this seq ended.")
-@click.option("--since", default="", help="From this time on, as 2026-11-21 or 2026-11-21T08:00Z.")
-@click.option("--until", default="", help="Before this time.")
+@click.option("--since", default="", help="From this time on, as 2026-11-21 (UTC) or 2026-11-21T08:00Z.")
+@click.option("--until", default="", help="Before this time; of a day, before it begins.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @_index_option
 @log_option
@@ -80,7 +80,9 @@ def search(
     Example: airgap audit search --decision deny --json
     """
     from appliance.audit.index import Index
+    from appliance.audit.keeper import instant
 
+    span = instant(since), instant(until)
     given = {
         "user_id": user, "key_id": key_id, "client_ip": client_ip, "model": model, "decision": decision,
         "request_id": request_id, "kind": kind, "of": of,
@@ -88,7 +90,7 @@ def search(
     opened = Index(open_view(folder, None), index)
     try:
         wanted = {name: value for name, value in given.items() if value is not None}
-        found = list(opened.search(wanted, since, until))
+        found = list(opened.search(wanted, *span))
     finally:
         opened.close()
     if as_json:
@@ -257,6 +259,7 @@ def page(out: Path, day: str | None, user: str | None, decision: str | None, fol
     """
     from appliance.audit.complete import judge
     from appliance.audit.daypage import make_page
+    from appliance.audit.keeper import require_day
     from appliance.audit.keeping import require_kept
     from custody.atomic import write_whole
     from custody.ledger.verify import verify as core
@@ -264,6 +267,8 @@ def page(out: Path, day: str | None, user: str | None, decision: str | None, fol
 
     if out.exists():
         raise TargetRefused(f"{out}: exists already", "name a new file")
+    if day is not None:
+        require_day(day)
     view = open_view(folder, None)
     found = core(view)
     require_kept(view, found)

@@ -417,5 +417,12 @@ def test_times_are_days_or_instants() -> None:
     assert instant("2026-11-21", is_end=True) == "2026-11-21T23:59:59.999Z"
     assert instant("2026-11-21T09:00Z", is_end=True) == "2026-11-21T09:00:00.000Z"
     assert instant("", is_end=True) == ""
-    with pytest.raises(InputInvalid, match="expected a day"):
-        instant("yesterday")
+    assert instant("2026-11-21T08:00:05.25Z") == "2026-11-21T08:00:05.250Z"
+    for bad in (
+        "yesterday", "20260630", "2026-W27-2", "2026-181", "2026-06", "2026-06-31", "2026-06-30T08:00",
+        "2026-06-30T08Z", "2026-06-30 08:00Z", "2026-06-30T25:00Z", "2026-06-30T08:00z", "2026-06-30\n",
+        "0001-01-01T00:00+01:00",
+    ):  # fmt: skip
+        for is_end in (False, True):
+            with pytest.raises(InputInvalid, match="expected a day"):
+                instant(bad, is_end=is_end)
