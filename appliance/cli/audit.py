@@ -101,6 +101,8 @@ def search(
         click.echo(f"{entry['seq']:8} {entry['time']} {entry['kind']:10} {json.dumps(rest, ensure_ascii=False)}")
 
 
+#: Epochs without a copy that are named; all are counted.
+_NAMED = 10
 _COMMON = {"schema", "seq", "time", "kind", "boot_id", "monotonic_ms"}
 
 
@@ -123,12 +125,13 @@ def verify(
 
     Intact: the entries are those that checkpoints were signed over, and those that have expired went by a tombstone,
     after their time, under no hold. Complete: every allowed request ended, and the process never went away unannounced;
-    gaps are for people to explain. An index that lies there is compared too.
+    gaps are for people to explain. An index that lies there is compared too, and the auditor's copies of epochs' keys.
 
     \b
     Example: airgap audit verify --against 2026-10.checkpoint --log-key audit.vkey
     """
     from appliance.audit.complete import judge
+    from appliance.audit.escrow import compare
     from appliance.audit.index import NAME, Index
     from appliance.audit.keeping import require_kept, unfinished
     from custody.ledger.checkpoint import open_checkpoint
@@ -143,6 +146,8 @@ def verify(
         for each in found.expired
     ]
     half = unfinished(view)
+    copies = compare(view)
+    missing = [number for number, is_there in copies.items() if not is_there]
     if index is not None or (folder / NAME).exists():
         opened = Index(view, index)
         opened.verify()
@@ -154,6 +159,7 @@ def verify(
             "intact": True, "complete": not judged.gaps, "origin": view.key.name, "entries": found.size,
             "signed": found.signed, "compared": found.compared, "admitted": judged.admitted, "denied": judged.denied,
             "completed": judged.completed, "gaps": [dataclasses.asdict(gap) for gap in judged.gaps],
+            "torn_bytes": found.torn_bytes, "epochs": len(copies), "epochs_missing": missing,
             "expired": expired, "unfinished": [{"first": first, "tombstone": seq} for seq, first in half],
         }  # fmt: skip
         show_json("airgap.audit-verify/1", content)
@@ -169,6 +175,11 @@ def verify(
         click.echo(
             f"unfinished: text from entry {first} on is there, and its tombstone too, entry {seq}: expire it again"
         )
+    if missing:
+        named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+        click.echo(f"epochs:    {len(missing)} of {len(copies)} copies for the auditor are not here: {named}")
+    if found.torn_bytes:
+        click.echo(f"torn:      {found.torn_bytes} bytes that were never acknowledged, or are being written")
     for gap in judged.gaps:
         click.echo(f"gap:       {gap.seq:8} {gap.what}")
     click.echo(f"compared:  with {found.compared} checkpoints that left the host\nverdict:   intact, {complete}")
@@ -213,6 +224,7 @@ def export(out: Path, segments: str | None, after: Path | None, folder: Path) ->
     Example: airgap audit export /media/worm/2026 --segments 0-3 --after 2025.checkpoint
     """
     from appliance.audit.epoch import FOLDER
+    from appliance.audit.escrow import compare
     from appliance.audit.keeping import require_kept
     from custody.atomic import new_folder
     from custody.ledger.cold import names_of, write_cold
@@ -223,6 +235,7 @@ def export(out: Path, segments: str | None, after: Path | None, folder: Path) ->
         raise click.UsageError("--after goes with --segments")
     view = open_view(folder, None)
     require_kept(view, core_verify(view))
+    compare(view)
     names = names_of(view, *_range(segments)) if segments is not None else []
     new_folder(out)
     head = write_cold(view, names, out, after.read_bytes() if after else b"") if names else core(view, out)

@@ -85,6 +85,14 @@ def test_two_verdicts(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert counts == {"entries": 9, "admitted": 3, "denied": 1, "completed": 3, "gaps": []}
 
 
+def test_bytes_behind_the_last_group_are_told(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    segment = next((log / "segments").iterdir())
+    segment.write_bytes(segment.read_bytes() + b'{"kind":"admitted","user_id":"mallory"}\n')
+    said = printed(["audit", "verify", "--log", str(log)], capfd)
+    assert "torn:      40 bytes that were never acknowledged" in said
+    assert json.loads(printed(["audit", "verify", "--log", str(log), "--json"], capfd))["torn_bytes"] == 40
+
+
 def test_a_request_without_an_end_and_a_kill_are_gaps(
     log: Path, process: Process, capfd: pytest.CaptureFixture[str]
 ) -> None:
