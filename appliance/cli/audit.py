@@ -135,6 +135,7 @@ def verify(
     from appliance.audit.index import NAME, Index
     from appliance.audit.keeping import require_kept, unfinished
     from custody.ledger.checkpoint import open_checkpoint
+    from custody.ledger.moment import now
     from custody.ledger.verify import verify as core
 
     view = open_view(folder, log_key)
@@ -152,7 +153,7 @@ def verify(
         opened = Index(view, index)
         opened.verify()
         opened.close()
-    judged = judge(view.entries(0, found.size), is_live=_is_live(folder))
+    judged = judge(view.entries(0, found.size), is_live=_is_live(folder), now=now().time)
     complete = "incomplete" if judged.gaps else "complete"
     if as_json:
         content = {
@@ -275,6 +276,7 @@ def page(out: Path, day: str | None, user: str | None, decision: str | None, fol
     from appliance.audit.keeper import require_day
     from appliance.audit.keeping import require_kept
     from custody.atomic import write_whole
+    from custody.ledger.moment import now
     from custody.ledger.verify import verify as core
     from custody.page import html
 
@@ -285,7 +287,7 @@ def page(out: Path, day: str | None, user: str | None, decision: str | None, fol
     view = open_view(folder, None)
     found = core(view)
     require_kept(view, found)
-    judged = judge(view.entries(0, found.size), is_live=_is_live(folder))
+    judged = judge(view.entries(0, found.size), is_live=_is_live(folder), now=now().time)
     entries = [json.loads(entry) for _seq, entry in view.entries(0, found.size)]
     ends = {entry["of"]: entry for entry in entries if entry["kind"] == "completed"}
     wanted = {"user_id": user, "decision": decision}

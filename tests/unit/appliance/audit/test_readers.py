@@ -232,3 +232,15 @@ def _made(*kinds: tuple[str, dict[str, object]], boot: str = "b") -> list[tuple[
 ])  # fmt: skip
 def test_every_kind_of_gap_is_named(entries: list[tuple[int, bytes]], said: str) -> None:
     assert any(said in gap.what for gap in judge(entries, is_live=False).gaps)
+
+
+def test_a_request_that_can_no_longer_be_under_way_is_a_gap_of_a_live_log_too() -> None:
+    entries = _made(
+        ("started", {}),
+        ("admitted", {"decision": "allow"}),
+        ("admitted", {"decision": "allow"}),
+        ("completed", {"of": 1}),
+    )
+    for now, gaps in (("2026-11-22T10:00:01.500Z", []), ("2026-11-22T10:00:02.500Z", [2])):
+        found = judge(entries, is_live=True, now=now)
+        assert ([gap.seq for gap in found.gaps], found.completed) == (gaps, 1)
