@@ -77,7 +77,10 @@ def test_an_entry_is_a_line_whatever_else_ends_lines_elsewhere(folder: Path) -> 
         assert (log.size, log.torn) == (3, None)
 
 
-@pytest.mark.parametrize("entry", [b"", b"1", b'{"a":1}\n', b'{"a":\n1}', b"#{}", b"{" + b" " * 65535 + b"}"])
+_LONG = b"{" + b" " * 65535 + b"}"
+
+
+@pytest.mark.parametrize("entry", [b"", b"1", b'{"a":1}\n', b'{"a":\n1}', b'{"a":"\0"}', b' {"a":1}', b"#{}", _LONG])
 def test_what_is_no_entry_is_refused_and_nothing_of_it_written(folder: Path, entry: bytes) -> None:
     with open_log(folder) as log:
         with pytest.raises(InputInvalid):

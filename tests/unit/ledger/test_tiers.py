@@ -140,6 +140,17 @@ def _flip(at: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
+def _with(line: bytes) -> Callable[[bytes], bytes]:
+    """A compressed segment with a line put in before entry 7 (of the first segment) or 70,007 (of the second)."""
+
+    def do(data: bytes) -> bytes:
+        text = gzip.decompress(data)
+        at = max(text.find(b'{"kind":"request","n":7}\n'), text.find(b'{"kind":"request","n":70007}\n'))
+        return gzip.compress(text[:at] + line + text[at:], mtime=0)
+
+    return do
+
+
 def _other(data: bytes) -> bytes:
     return gzip.compress(gzip.decompress(data).replace(b'"n":7}', b'"n":8}', 1), mtime=0)
 
@@ -154,6 +165,7 @@ def _other(data: bytes) -> bytes:
     (lambda data: data + gzip.compress(b""), "after it was compressed"),
     (lambda data: gzip.compress(gzip.decompress(data)[:-100]), "after it was compressed"),
     (_other, "entry 7 was changed"),
+    (_with(b' {"n":7}\n'), "entry 7 was changed"),
 ])  # fmt: skip
 def test_a_changed_compressed_segment_is_found(folder: Path, change: Callable[[bytes], bytes], said: str) -> None:
     pack(folder, FIRST)
@@ -458,6 +470,10 @@ def test_a_cold_segment_verifies_with_openssl_alone_and_each_lie_is_refused(fold
         (name, lambda d: gzip.compress(gzip.decompress(d).replace(b'"n":70007}', b'"n":70008}')), 19),
         (name, lambda d: gzip.compress(gzip.decompress(d).replace(b'{"kind":"request","n":70007}\n', b"")), 19),
         (name, lambda d: d[:-20], 13),
+        (name, _with(b' {"kind":"request","n":70006,"who":"mallory"}\n'), 13),
+        (name, _with(b'#69999 70007 {"kind":"request","who":"mallory"}\n'), 13),
+        (name, _with(b"\n"), 13),
+        (name, lambda d: gzip.compress(gzip.decompress(d).replace(b'"n":70007}', b'"n":70007}\0,{}', 1)), 13),
         (name.replace("log.gz", "path"), lambda d: b"", 19),
         (name.replace("log.gz", "path"), _flip(5), 19),
         ("checkpoint", lambda d: d.replace(b"\n131372\n", b"\n131373\n"), 12),
