@@ -12,8 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from appliance.audit import keeping
 from appliance.audit.fields import SCHEMA
 from custody.ledger.moment import Moment, step_ms
+
+#: No request takes longer: `request_s` of the gateway is at most 86,400 s.
+_LONGEST_DAYS = 1
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,20 @@ class Judgement:
 @dataclass
 class _State:
     found: Judgement
-    open: set[int] = field(default_factory=set)
+    open: dict[int, str] = field(default_factory=dict)  # when each began
     is_running: bool = False
     last: Moment | None = None
     next: int = 0
     gone_to: int = 0  # all requests below may have expired
 
 
-def judge(entries: Iterable[tuple[int, bytes]], *, is_live: bool) -> Judgement:
+def judge(entries: Iterable[tuple[int, bytes]], *, is_live: bool, now: str = "") -> Judgement:
     """Read a whole log.
 
     Args:
         entries: all of them, from the first; those that have expired are passed over, and nothing is said of them.
-        is_live: the process runs now: what is open at the end may still end.
+        is_live: the process runs now: what is open at the end may still end, unless it began more than a day ago.
+        now: UTC, as entries have it; empty: what is open in a live log is not asked how old it is.
     """
     state = _State(Judgement())
     for seq, data in entries:
@@ -75,7 +80,9 @@ def judge(entries: Iterable[tuple[int, bytes]], *, is_live: bool) -> Judgement:
         except (ValueError, KeyError, TypeError) as error:
             state.found.gaps.append(Gap(seq, f"not an audit entry: {error}"))
         state.next = seq + 1
-    if not is_live:
+    if is_live and now:
+        _require_ended(state, "none takes a day", keeping.later(now, -_LONGEST_DAYS))
+    elif not is_live:
         _require_ended(state, "the log ends")
         if state.is_running:
             state.found.gaps.append(Gap(max(state.open, default=0), "the log ends without the process having stopped"))
@@ -90,12 +97,12 @@ def _take(state: _State, seq: int, content: dict[str, Any]) -> None:
         found.gaps.append(Gap(seq, f"{kind} though the process had not started"))
     if kind == "admitted" and content["decision"] == "allow":
         found.admitted += 1
-        state.open.add(seq)
+        state.open[seq] = content["time"]
     elif kind == "admitted":
         found.denied += 1
     elif kind == "completed":
         if content["of"] in state.open:
-            state.open.discard(content["of"])
+            del state.open[content["of"]]
             found.completed += 1
         elif content["of"] >= state.gone_to:
             found.gaps.append(Gap(seq, f"ends request {content['of']}, which was not open"))
@@ -121,5 +128,7 @@ def _look_at_clock(state: _State, seq: int, content: dict[str, Any]) -> None:
     state.last = at
 
 
-def _require_ended(state: _State, when: str) -> None:
-    state.found.gaps += [Gap(seq, f"request without an end: {when}") for seq in sorted(state.open)]
+def _require_ended(state: _State, why: str, before: str = "") -> None:
+    """Args: before: only what began before this time; empty: all that is open."""
+    late = [seq for seq, time in state.open.items() if not before or time < before]
+    state.found.gaps += [Gap(seq, f"request without an end: {why}") for seq in late]

@@ -1,8 +1,8 @@
 """The key that hides texts: one an epoch, made here, escrowed to the auditor, erased when the next one is made.
 
 After that only the auditor can tell whether a text was in the epoch, and once he destroys his copies, nobody can. The
-escrow is CMS to the auditor's public key (`appliance.outgoing`); the log holds its digest, so that it cannot be
-swapped. openssl opens it.
+escrow is CMS to the auditor's public key (`appliance.outgoing`); the log holds its digest, and
+`airgap audit verify` compares (`escrow`), so that it cannot be swapped unseen. openssl opens it.
 """
 
 from __future__ import annotations

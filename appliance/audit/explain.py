@@ -18,6 +18,8 @@ from custody.errors import AirgapError, InputInvalid
 
 #: What a rule for texts found, as the gateway writes it: `guard NAME: ACTION COUNT`.
 _TEXT_RULE = re.compile(r"(?:^|; )guard ([a-z0-9._-]+: [a-z]+ \d+)")
+#: Characters that the gateway records of a name.
+_NAME = 256
 #: Values of `policy_id` where no policy decided.
 _OTHERS = {"": "no policy", "limits": "the user's limits", "guard": "a rule for texts"}
 
@@ -80,6 +82,8 @@ def _again(entry: dict[str, Any], asked: dict[str, Any], folder: Path) -> str:
 
     if entry["policy_id"] in {"limits", "guard"} or not asked["bits"]:
         return "not asked: it was not theirs to decide"
+    if asked["groups"] and asked["groups"][-1].startswith("+"):
+        return f"not asked: not all of the user's groups are recorded ({asked['groups'][-1]})"
     if not folder.is_dir():
         return f"not asked: {folder} is not there"
     try:
@@ -94,5 +98,5 @@ def _again(entry: dict[str, Any], asked: dict[str, Any], folder: Path) -> str:
         identity, model, action=asked["action"], client_ip=entry["client_ip"], purpose=asked["purpose"],
         now=datetime.fromisoformat(asked["at"]).timestamp(),
     )  # fmt: skip
-    is_same = (found.allowed, found.policy_id) == (entry["decision"] == "allow", entry["policy_id"])
+    is_same = (found.allowed, found.policy_id[:_NAME]) == (entry["decision"] == "allow", entry["policy_id"])
     return f"{'the same' if is_same else 'ANOTHER ANSWER'}: {found.reason}"

@@ -52,7 +52,7 @@ class Index:
 
         Args:
             wanted: `FIELDS` and values.
-            since: RFC 3339 or a beginning of it, included; empty: from the first.
+            since: UTC, as entries have it, included; empty: from the first.
             until: the same, not included; empty: to the last.
 
         Raises:

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,7 +42,9 @@ _MAX_BYTES = 64 << 10
 _LOOK_S, _PATIENCE = 10.0, 360
 #: Seconds that a peer may take to say what it wants, and that a signature may take.
 _SPEAK_S, _SIGN_S = 10.0, 60.0
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+#: RFC 3339, with no more of a second than entries have; the seconds may be missing.
+_INSTANT = re.compile(_DAY.pattern + r"T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,3})?)?(Z|[+-][0-9]{2}:[0-9]{2})")
 #: The end of a segment's text in which its last entry stands.
 _TAIL_BYTES = segment.ENTRY_MAX_BYTES + 256
 
@@ -258,7 +260,7 @@ def send(path: Path, order: Order, timeout_s: float = 600) -> int:
 
 
 def instant(text: str, *, is_end: bool = False) -> str:
-    """A day (2026-11-21, in UTC) or an RFC 3339 time, as entries have times; empty stays.
+    """A day (2026-11-21, in UTC) or an RFC 3339 time with its offset, as entries have times; empty stays.
 
     Args:
         is_end: of a day its last moment is meant, not its first.
@@ -268,13 +270,25 @@ def instant(text: str, *, is_end: bool = False) -> str:
     """
     if not text:
         return ""
+    moment = "T23:59:59.999Z" if is_end else "T00:00Z"
+    whole = text + moment if _DAY.fullmatch(text) else text
     try:
-        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
+        if not _INSTANT.fullmatch(whole):
+            raise ValueError("another form")
+        return keeping.text_of(datetime.fromisoformat(whole))
+    except (ValueError, OverflowError) as error:
         raise InputInvalid(f"{text!r}: expected a day or a time", "2026-11-21, or 2026-11-21T08:00Z") from error
-    if is_end and _DAY.fullmatch(text):
-        at += timedelta(days=1, milliseconds=-1)
-    return keeping.text_of(at if at.tzinfo is not None else at.replace(tzinfo=UTC))
+
+
+def require_day(text: str) -> None:
+    """Refuse what is not a day as entries' times begin with.
+
+    Raises:
+        InputInvalid: it is none.
+    """
+    if not _DAY.fullmatch(text):
+        raise InputInvalid(f"{text!r}: expected a day", "2026-11-21")
+    instant(text)
 
 
 def _all(peer: socket.socket) -> bytes:

@@ -93,7 +93,12 @@ class Hold:
 
 
 def holds(view: View, before: int | None = None) -> dict[str, Hold]:
-    """Holds that are in force, by name; before an entry, or now."""
+    """Holds that are in force, by name; before an entry, or now.
+
+    Raises:
+        LedgerBroken: what is left of an expired segment is not what its tombstone says: a hold may be hidden.
+    """
+    gone.require_left(view)
     found: dict[str, Hold] = {}
     for seq, content in of_kind(view, _HOLD):
         if before is not None and seq >= before:

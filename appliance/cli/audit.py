@@ -63,8 +63,8 @@ _index_option = click.option(
 @click.option("--request-id", help="One request, by the gateway's id.")
 @click.option("--kind", help="admitted, completed, started, stopped, epoch, recovered, hold, expired.")
 @click.option("--of", type=click.IntRange(min=0), help="How the request with this seq ended.")
-@click.option("--since", default="", help="From this time on, as 2026-11-21 or 2026-11-21T08:00Z.")
-@click.option("--until", default="", help="Before this time.")
+@click.option("--since", default="", help="From this time on, as 2026-11-21 (UTC) or 2026-11-21T08:00Z.")
+@click.option("--until", default="", help="Before this time; of a day, before it begins.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @_index_option
 @log_option
@@ -80,7 +80,9 @@ def search(
     Example: airgap audit search --decision deny --json
     """
     from appliance.audit.index import Index
+    from appliance.audit.keeper import instant
 
+    span = instant(since), instant(until)
     given = {
         "user_id": user, "key_id": key_id, "client_ip": client_ip, "model": model, "decision": decision,
         "request_id": request_id, "kind": kind, "of": of,
@@ -88,7 +90,7 @@ def search(
     opened = Index(open_view(folder, None), index)
     try:
         wanted = {name: value for name, value in given.items() if value is not None}
-        found = list(opened.search(wanted, since, until))
+        found = list(opened.search(wanted, *span))
     finally:
         opened.close()
     if as_json:
@@ -99,6 +101,8 @@ def search(
         click.echo(f"{entry['seq']:8} {entry['time']} {entry['kind']:10} {json.dumps(rest, ensure_ascii=False)}")
 
 
+#: Epochs without a copy that are named; all are counted.
+_NAMED = 10
 _COMMON = {"schema", "seq", "time", "kind", "boot_id", "monotonic_ms"}
 
 
@@ -121,15 +125,17 @@ def verify(
 
     Intact: the entries are those that checkpoints were signed over, and those that have expired went by a tombstone,
     after their time, under no hold. Complete: every allowed request ended, and the process never went away unannounced;
-    gaps are for people to explain. An index that lies there is compared too.
+    gaps are for people to explain. An index that lies there is compared too, and the auditor's copies of epochs' keys.
 
     \b
     Example: airgap audit verify --against 2026-10.checkpoint --log-key audit.vkey
     """
     from appliance.audit.complete import judge
+    from appliance.audit.escrow import compare
     from appliance.audit.index import NAME, Index
     from appliance.audit.keeping import require_kept, unfinished
     from custody.ledger.checkpoint import open_checkpoint
+    from custody.ledger.moment import now
     from custody.ledger.verify import verify as core
 
     view = open_view(folder, log_key)
@@ -141,17 +147,20 @@ def verify(
         for each in found.expired
     ]
     half = unfinished(view)
+    copies = compare(view)
+    missing = [number for number, is_there in copies.items() if not is_there]
     if index is not None or (folder / NAME).exists():
         opened = Index(view, index)
         opened.verify()
         opened.close()
-    judged = judge(view.entries(0, found.size), is_live=_is_live(folder))
+    judged = judge(view.entries(0, found.size), is_live=_is_live(folder), now=now().time)
     complete = "incomplete" if judged.gaps else "complete"
     if as_json:
         content = {
             "intact": True, "complete": not judged.gaps, "origin": view.key.name, "entries": found.size,
             "signed": found.signed, "compared": found.compared, "admitted": judged.admitted, "denied": judged.denied,
             "completed": judged.completed, "gaps": [dataclasses.asdict(gap) for gap in judged.gaps],
+            "torn_bytes": found.torn_bytes, "epochs": len(copies), "epochs_missing": missing,
             "expired": expired, "unfinished": [{"first": first, "tombstone": seq} for seq, first in half],
         }  # fmt: skip
         show_json("airgap.audit-verify/1", content)
@@ -167,6 +176,11 @@ def verify(
         click.echo(
             f"unfinished: text from entry {first} on is there, and its tombstone too, entry {seq}: expire it again"
         )
+    if missing:
+        named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+        click.echo(f"epochs:    {len(missing)} of {len(copies)} copies for the auditor are not here: {named}")
+    if found.torn_bytes:
+        click.echo(f"torn:      {found.torn_bytes} bytes that were never acknowledged, or are being written")
     for gap in judged.gaps:
         click.echo(f"gap:       {gap.seq:8} {gap.what}")
     click.echo(f"compared:  with {found.compared} checkpoints that left the host\nverdict:   intact, {complete}")
@@ -211,6 +225,7 @@ def export(out: Path, segments: str | None, after: Path | None, folder: Path) ->
     Example: airgap audit export /media/worm/2026 --segments 0-3 --after 2025.checkpoint
     """
     from appliance.audit.epoch import FOLDER
+    from appliance.audit.escrow import compare
     from appliance.audit.keeping import require_kept
     from custody.atomic import new_folder
     from custody.ledger.cold import names_of, write_cold
@@ -221,6 +236,7 @@ def export(out: Path, segments: str | None, after: Path | None, folder: Path) ->
         raise click.UsageError("--after goes with --segments")
     view = open_view(folder, None)
     require_kept(view, core_verify(view))
+    compare(view)
     names = names_of(view, *_range(segments)) if segments is not None else []
     new_folder(out)
     head = write_cold(view, names, out, after.read_bytes() if after else b"") if names else core(view, out)
@@ -257,17 +273,21 @@ def page(out: Path, day: str | None, user: str | None, decision: str | None, fol
     """
     from appliance.audit.complete import judge
     from appliance.audit.daypage import make_page
+    from appliance.audit.keeper import require_day
     from appliance.audit.keeping import require_kept
     from custody.atomic import write_whole
+    from custody.ledger.moment import now
     from custody.ledger.verify import verify as core
     from custody.page import html
 
     if out.exists():
         raise TargetRefused(f"{out}: exists already", "name a new file")
+    if day is not None:
+        require_day(day)
     view = open_view(folder, None)
     found = core(view)
     require_kept(view, found)
-    judged = judge(view.entries(0, found.size), is_live=_is_live(folder))
+    judged = judge(view.entries(0, found.size), is_live=_is_live(folder), now=now().time)
     entries = [json.loads(entry) for _seq, entry in view.entries(0, found.size)]
     ends = {entry["of"]: entry for entry in entries if entry["kind"] == "completed"}
     wanted = {"user_id": user, "decision": decision}

@@ -24,7 +24,7 @@ def hold() -> None:
 
 @hold.command("add")
 @click.argument("name")
-@click.option("--from", "since", default="", help="A day or time (UTC); default: from the beginning.")
+@click.option("--from", "since", default="", help="2026-01-01 (UTC) or 2026-01-01T08:00Z; default: from the beginning.")
 @click.option("--until", default="", help="The same; a day is included; default: without an end.")
 @click.option("--reason", required=True, help="Why; the log keeps it for good.")
 @config_option

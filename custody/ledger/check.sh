@@ -80,6 +80,12 @@ judge_entry() {
     printf 'log          %s\n' "$name"
     printf 'entry        %s of %s\n' "$entry" "$size"
 }
+require_lines() { # file, compressed: its lines are entries, which begin with `{`, and ends of groups, `#FIRST SIZE ROOT`
+    # A NUL would hide from some tools what follows it in its line.
+    [ "$(gzip -dc "$1" | tr -cd '\000' | wc -c)" -eq 0 ] || refuse 13 'a line of the segment has a NUL in it'
+    [ "$(gzip -dc "$1" | sed -e '/^{/d' -e '/^#[0-9]\{1,19\} [0-9]\{1,19\} [A-Za-z0-9+/]\{43\}=$/d' | wc -c)" -eq 0 ] ||
+        refuse 13 'a line of the segment is neither an entry nor the end of a group'
+}
 segment_head() { # on standard input the text of a segment: its tree head in `node`; a file for each hash, a level at a time
     mkdir level
     awk '/^[{]/ { file = sprintf("level/%05d", n++); printf "%c%s", 0, $0 >file; close(file) }'
@@ -145,6 +151,7 @@ judge_segments() {
         [ $((short % SEGMENT)) -eq 0 ] || refuse 13 "no segment begins at entry $short"
         [ $((short + SEGMENT)) -le "$size" ] || refuse 13 "segment $short is not below the checkpoint's size, $size"
         gzip -t "$packed" 2>/dev/null || refuse 13 "segment $short does not unpack"
+        require_lines "$packed"
         gzip -dc "$packed" | segment_head || exit "$?"
         cp "$FOLDER/segments/$first.path" path || refuse 13 "segment $short has no path"
         climb $((short / SEGMENT)) $(((size - 1) / SEGMENT))

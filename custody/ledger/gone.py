@@ -2,13 +2,14 @@
 
 What is left of one, `N.gone` (`residue`), has every leaf's hash. So the tree is computed as before and every proof of
 another entry holds. What took the text away is in the log: a *tombstone*, an entry that names the segment, the digest
-of its text and its tree head. `verify` wants one, signed, for each segment that is gone.
+of its text, its tree head and the digest of what is left. `verify` wants one, signed, for each segment that is gone.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,12 +33,14 @@ class Tombstone:
         first, last: numbers of its entries.
         text_sha256: of the segment's text, lower-case hex: `sha256sum N.log`, or `gzip -dc N.log.gz | sha256sum`.
         root: tree head over its entries alone, lower-case hex.
+        left_sha256: of what is left, lower-case hex: `sha256sum N.gone`. Empty: an older process did not say.
     """
 
     first: int
     last: int
     text_sha256: str
     root: str
+    left_sha256: str = ""
 
     @staticmethod
     def parse(content: dict[str, Any]) -> Tombstone:
@@ -47,9 +50,10 @@ class Tombstone:
             ValueError: it is none, or not of one whole segment.
         """
         try:
-            found = Tombstone(**{name: content[name] for name in Tombstone.__dataclass_fields__})
+            named = {name: content[name] for name in ("first", "last", "text_sha256", "root")}
         except KeyError as error:
             raise ValueError(f"has no {error}") from error
+        found = Tombstone(**named, left_sha256=content.get("left_sha256", ""))
         numbers = (found.first, found.last)
         if not all(type(n) is int for n in numbers) or found.first % SEGMENT_ENTRIES or found.last < 0:
             raise ValueError(f"entries {found.first} to {found.last} are not a segment")
@@ -60,6 +64,10 @@ class Tombstone:
     def content(self) -> dict[str, Any]:
         """Its fields, for an entry."""
         return asdict(self)
+
+    def fits(self, left_sha256: str) -> bool:
+        """Whether this may be left of the segment; one that does not say takes all."""
+        return self.left_sha256 in ("", left_sha256)
 
 
 def prepare(view: View, name: str, keeps: Callable[[bytes], bool]) -> Tombstone:
@@ -86,8 +94,10 @@ def prepare(view: View, name: str, keeps: Callable[[bytes], bool]) -> Tombstone:
     root = reduce(leaves)
     view.prove_segment(name, root, head)
     lines = [entry if keeps(entry) else line_of(leaf) for entry, leaf in zip(entries, leaves, strict=True)]
-    view.disk.replace(view.path(name, segment.GONE), b"\n".join(lines) + b"\n")
-    return Tombstone(first, first + SEGMENT_ENTRIES - 1, hashlib.sha256(text).hexdigest(), root.hex())
+    left = b"\n".join(lines) + b"\n"
+    view.disk.replace(view.path(name, segment.GONE), left)
+    sums = (hashlib.sha256(text).hexdigest(), root.hex(), hashlib.sha256(left).hexdigest())
+    return Tombstone(first, first + SEGMENT_ENTRIES - 1, *sums)
 
 
 def remove_text(view: View, name: str, stone: Tombstone) -> None:
@@ -104,5 +114,36 @@ def remove_text(view: View, name: str, stone: Tombstone) -> None:
         root = str(error)
     if (stone.first, stone.root) != (segment.number_of(name), root):
         raise LedgerBroken(f"segment {name}: its hashes are not those of its tombstone", "airgap audit verify")
+    if not stone.fits(hashlib.sha256(left).hexdigest()):
+        raise LedgerBroken(f"segment {name}: what is left is not what its tombstone says", "airgap audit verify")
     for form in (segment.TEXT, segment.PACKED):
         view.disk.remove(view.path(name, form))
+
+
+def of_segment(found: Iterable[tuple[int, dict[str, Any]]], first: int) -> list[tuple[int, dict[str, Any]]]:
+    """Those of some tombstones that are of a segment; where one says what is left, those that do not say are out.
+
+    Args:
+        found: numbers and contents of entries.
+        first: number of the segment's first entry.
+    """
+    mine = [(seq, content) for seq, content in found if content.get("first") == first]
+    return [(seq, content) for seq, content in mine if content.get("left_sha256")] or mine
+
+
+def require_left(view: View) -> None:
+    """Refuse a log of which something else is left than tombstones say: an entry may be hidden behind its hash.
+
+    The tombstones are not compared with the tree: `verify` does that, and this too.
+
+    Raises:
+        LedgerBroken: naming the segment.
+    """
+    names = [name for name in view.segments() if not view.has_text(name)]
+    marked = [(seq, json.loads(entry)) for seq, entry in view.marked(MARK)] if names else []
+    stones = [(seq, content) for seq, content in marked if content.get("kind") == "expired"]
+    for name in names:
+        left_sha256 = hashlib.sha256(view.text(name)[0]).hexdigest()
+        said = [content.get("left_sha256", "") for _seq, content in of_segment(stones, segment.number_of(name))]
+        if left_sha256 not in said and "" not in said:
+            raise view.broken(f"what is left of segment {name} is not what its tombstone says")

@@ -4,7 +4,8 @@ What `append` returned is on the disk. A group is one write and one sync, and no
 before it is durable; so a crash leaves whole groups and at most one torn one at the end. On opening that one is put
 aside, and whoever opened is told. What a checkpoint covers, and what other groups follow, was acknowledged: if it
 makes no sense, the log is refused and nothing is cut. A last group that no checkpoint covers and that was changed
-looks like a torn one; so owners sign when they are idle.
+looks like a torn one; so owners sign when they are idle. An empty log is signed before its first entry, so entries
+without a checkpoint are refused.
 """
 
 from __future__ import annotations
@@ -179,6 +180,8 @@ class Log:
         with suppress(OSError):  # they stay in memory, and follow from the segments
             self._hashes.save(durably=True)
             self._hashes.trim()
+        if head is None:
+            self.checkpoint()
         if found and self.size // segment.SEGMENT_ENTRIES == len(names) - 1:
             self._mend(*found[-1])
 
@@ -206,6 +209,8 @@ class Log:
             found.append((reading, groups))
         if frontier.size < signed:
             raise self.view.broken(f"the tail is cut off: {frontier.size} entries, and a checkpoint over {signed}")
+        if frontier.size and head is None:
+            raise self.view.broken(f"{frontier.size} entries, and no checkpoint: it was taken away")
         return found
 
     def _mend(self, reading: segment.Reading, groups: list[segment.Group]) -> None:

@@ -51,9 +51,10 @@ def require_entry(entry: bytes) -> None:
     """Refuse what cannot be an entry.
 
     Raises:
-        InputInvalid: too long, of several lines, or no JSON object by its ends.
+        InputInvalid: too long, of several lines, with a NUL, or no JSON object by its ends.
     """
-    if len(entry) > ENTRY_MAX_BYTES or b"\n" in entry or not (entry.startswith(b"{") and entry.endswith(b"}")):
+    is_line = len(entry) <= ENTRY_MAX_BYTES and b"\n" not in entry and b"\0" not in entry
+    if not (is_line and entry.startswith(b"{") and entry.endswith(b"}")):
         raise InputInvalid(f"entry of {len(entry)} bytes: expected one line of JSON, at most {ENTRY_MAX_BYTES} bytes")
 
 

@@ -6,6 +6,7 @@ happened was written down; that is *complete*, and the writers know how to judge
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from custody.errors import LedgerBroken
 from custody.ledger import residue, segment
 from custody.ledger.checkpoint import Checkpoint
-from custody.ledger.gone import MARK, Tombstone
+from custody.ledger.gone import MARK, Tombstone, of_segment
 from custody.ledger.hashes import Hashes
 from custody.ledger.residue import Residue
 from custody.ledger.segment import Group, Reading
@@ -81,7 +82,8 @@ def verify(view: View, against: Sequence[Checkpoint] = ()) -> Verdict:
             _compare(view, before, group.leaves, heads)
             before = reading.frontier
             if isinstance(reading, Residue):
-                gone.roots[name] = dict(group.ended)[segment.LEVEL // TILE_LEVELS]
+                root = dict(group.ended)[segment.LEVEL // TILE_LEVELS]
+                gone.found[name] = (root.hex(), hashlib.sha256(reading.data).hexdigest())
         frontier, torn = reading.frontier, len(reading.rest)
         signed = own.size if own is not None else 0
         gone.look(name, reading)
@@ -93,16 +95,18 @@ def verify(view: View, against: Sequence[Checkpoint] = ()) -> Verdict:
             _EXPORT,
         )
     late = view.checkpoint()  # a segment may have expired meanwhile
+    if frontier.size and late is None:  # an empty log is signed before its first entry
+        raise LedgerBroken(f"{view.key.name}: {frontier.size} entries, and no checkpoint: it was taken away", _EXPORT)
     expired = gone.expired(late.size if late is not None else 0)
     return Verdict(frontier.size, frontier.root(), own.size if own is not None else 0, len(against), torn, expired)
 
 
 class _Gone:
-    """Segments that are gone, by name with their tree heads, and the tombstones that say so."""
+    """Segments that are gone, by name with tree head and SHA-256 of what is left, and the tombstones that say so."""
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self.roots: dict[str, bytes] = {}
+        self.found: dict[str, tuple[str, str]] = {}
         self._stones: list[tuple[int, dict[str, Any]]] = []
 
     def look(self, name: str, reading: Reading) -> None:
@@ -115,17 +119,17 @@ class _Gone:
 
     def expired(self, signed: int) -> tuple[Expired, ...]:
         """One signed tombstone for each, that speaks of this segment; others of it are not looked at."""
-        return tuple(self._expired(name, root.hex(), signed) for name, root in self.roots.items())
+        return tuple(self._expired(name, *sums, signed) for name, sums in self.found.items())
 
-    def _expired(self, name: str, root: str, signed: int) -> Expired:
+    def _expired(self, name: str, root: str, left_sha256: str, signed: int) -> Expired:
         first, why = segment.number_of(name), "no entry says that it expired"
-        for seq, content in self._stones:
-            if content.get("first") != first:
-                continue
+        for seq, content in of_segment(self._stones, first):
             try:
                 stone = Tombstone.parse(content)
                 if stone.root != root:
                     raise ValueError("is of another tree")
+                if not stone.fits(left_sha256):
+                    raise ValueError("says that something else is left")
             except (ValueError, TypeError) as error:
                 why = f"its tombstone, entry {seq}, {error}"
                 continue

@@ -27,7 +27,7 @@ class View:
         self.hashes = Hashes(self.disk, folder)
 
     def checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint; None of a log that has signed nothing.
+        """The newest checkpoint; None of a log that nobody has opened yet.
 
         Raises:
             LedgerBroken: malformed, or not signed by the log.

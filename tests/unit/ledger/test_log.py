@@ -56,6 +56,17 @@ def test_an_empty_log_is_signed_too(folder: Path) -> None:
     assert verify(View(folder)).size == 0
 
 
+def test_a_log_is_signed_before_its_first_entry(folder: Path) -> None:
+    assert verify(View(folder)).size == 0, "begun, and never opened"
+    with open_log(folder) as log:
+        assert View(folder).checkpoint() == Checkpoint(ORIGIN, 0, EMPTY_ROOT)
+        log.append(entries(0, 2))
+    found = verify(View(folder))
+    assert (found.size, found.signed) == (2, 0), "a crash came before the next checkpoint"
+    with open_log(folder) as log:
+        assert (log.size, log.torn) == (2, None)
+
+
 def test_an_entry_is_a_line_whatever_else_ends_lines_elsewhere(folder: Path) -> None:
     odd = [b'{"a":"\r\x0b\x0c\x1c\x85"}', b'{"b":"\xe2\x80\xa8"}', b'{"#":"#"}']
     with open_log(folder) as log:
@@ -66,7 +77,10 @@ def test_an_entry_is_a_line_whatever_else_ends_lines_elsewhere(folder: Path) -> 
         assert (log.size, log.torn) == (3, None)
 
 
-@pytest.mark.parametrize("entry", [b"", b"1", b'{"a":1}\n', b'{"a":\n1}', b"#{}", b"{" + b" " * 65535 + b"}"])
+_LONG = b"{" + b" " * 65535 + b"}"
+
+
+@pytest.mark.parametrize("entry", [b"", b"1", b'{"a":1}\n', b'{"a":\n1}', b'{"a":"\0"}', b' {"a":1}', b"#{}", _LONG])
 def test_what_is_no_entry_is_refused_and_nothing_of_it_written(folder: Path, entry: bytes) -> None:
     with open_log(folder) as log:
         with pytest.raises(InputInvalid):

@@ -16,7 +16,7 @@ from custody.ledger.checkpoint import Checkpoint
 from custody.ledger.export import export
 from custody.ledger.log import open_log
 from custody.ledger.segment import SEGMENT_ENTRIES
-from custody.ledger.tree import Frontier, leaf_hash
+from custody.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash
 from custody.ledger.verify import verify
 from custody.ledger.view import View
 
@@ -34,6 +34,11 @@ def make(folder: Path) -> list[Checkpoint]:
             if group in {1, 4}:
                 heads.append(log.checkpoint())
     return heads
+
+
+def sign_nothing(folder: Path) -> None:
+    """The checkpoint of an empty log, made by somebody who has the log's key: it says nothing of any entry."""
+    (folder / "checkpoint").write_bytes(Checkpoint(ORIGIN, 0, EMPTY_ROOT).signed_by(origin.load(folder)).dump())
 
 
 def rehash(text: str) -> str:
@@ -106,7 +111,7 @@ def test_who_signs_anew_is_found_by_the_checkpoint_that_left_before(tmp_path: Pa
     text = (tmp_path / SEGMENT).read_text()
     (tmp_path / SEGMENT).write_text(rehash(REHASHED[name](text)))
     shutil.rmtree(tmp_path / "hashes")
-    (tmp_path / "checkpoint").unlink()
+    sign_nothing(tmp_path)
     with open_log(tmp_path) as log:
         log.append([b'{"n":%d,"who":"mallo"}' % i for i in range(30)])
         log.checkpoint()
@@ -116,6 +121,22 @@ def test_who_signs_anew_is_found_by_the_checkpoint_that_left_before(tmp_path: Pa
     if name not in {"cut off the tail", "cut off all but what an older checkpoint covers"}:
         with pytest.raises(LedgerBroken):
             verify(View(tmp_path), [older])
+
+
+@pytest.mark.parametrize("hashes", ["hashes kept", "hashes removed"])
+def test_a_log_whose_checkpoint_was_taken_away_is_refused_and_not_signed_anew(tmp_path: Path, hashes: str) -> None:
+    """By somebody without the log's key: the process would sign the past that he made."""
+    make(tmp_path)
+    text = (tmp_path / SEGMENT).read_text()
+    (tmp_path / SEGMENT).write_text(rehash(text.replace("alice", "mallo")))
+    (tmp_path / "checkpoint").unlink()
+    if hashes == "hashes removed":
+        shutil.rmtree(tmp_path / "hashes")
+    with pytest.raises(LedgerBroken, match=r"no checkpoint|stored hash"):
+        verify(View(tmp_path))
+    with pytest.raises(LedgerBroken, match="20 entries, and no checkpoint"), open_log(tmp_path):
+        pass
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_an_old_image_put_back_is_found_by_a_newer_checkpoint(tmp_path: Path) -> None:
@@ -192,10 +213,10 @@ def test_a_group_beyond_a_segment_s_end_and_a_segment_that_is_not_full_are_refus
     text, rest = first.read_text(), second.read_text()
     first.write_text(text + rest)
     second.unlink()
-    (tmp_path / "checkpoint").unlink()
+    sign_nothing(tmp_path)
     for name in ("0", "1", "2"):
         (tmp_path / "hashes" / name).unlink()
-    with pytest.raises(LedgerBroken), open_log(tmp_path):
+    with pytest.raises(LedgerBroken, match="was changed"), open_log(tmp_path):
         pass
     last = text[: text.rindex("{}\n{}\n#")]
     first.write_text(last)

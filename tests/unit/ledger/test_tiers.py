@@ -20,6 +20,8 @@ from custody.ledger.collect import begin, collect
 from custody.ledger.disk import RealDisk
 from custody.ledger.export import export
 from custody.ledger.log import Log, open_log
+from custody.ledger.residue import line_of
+from custody.ledger.tree import leaf_hash
 from custody.ledger.verify import verify
 from custody.ledger.view import CHECKPOINT, View
 from tests.killing import SEED
@@ -138,6 +140,17 @@ def _flip(at: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
+def _with(line: bytes) -> Callable[[bytes], bytes]:
+    """A compressed segment with a line put in before entry 7 (of the first segment) or 70,007 (of the second)."""
+
+    def do(data: bytes) -> bytes:
+        text = gzip.decompress(data)
+        at = max(text.find(b'{"kind":"request","n":7}\n'), text.find(b'{"kind":"request","n":70007}\n'))
+        return gzip.compress(text[:at] + line + text[at:], mtime=0)
+
+    return do
+
+
 def _other(data: bytes) -> bytes:
     return gzip.compress(gzip.decompress(data).replace(b'"n":7}', b'"n":8}', 1), mtime=0)
 
@@ -152,6 +165,7 @@ def _other(data: bytes) -> bytes:
     (lambda data: data + gzip.compress(b""), "after it was compressed"),
     (lambda data: gzip.compress(gzip.decompress(data)[:-100]), "after it was compressed"),
     (_other, "entry 7 was changed"),
+    (_with(b' {"n":7}\n'), "entry 7 was changed"),
 ])  # fmt: skip
 def test_a_changed_compressed_segment_is_found(folder: Path, change: Callable[[bytes], bytes], said: str) -> None:
     pack(folder, FIRST)
@@ -279,6 +293,12 @@ def _lines_swapped(text: str) -> str:
     return "\n".join(lines)
 
 
+def _hidden(text: str) -> str:
+    """Entry 3,000, which stayed, put behind its hash: the tree is the same."""
+    data = entry(3000)
+    return text.replace(data.decode(), line_of(leaf_hash(data)).decode())
+
+
 @pytest.mark.parametrize(("what", "said"), [
     (lambda folder: (folder / "segments" / FIRST).unlink(), f"expected {FIRST}"),
     (lambda folder: (folder / "segments" / SECOND).unlink(), f"expected {SECOND}"),
@@ -292,6 +312,7 @@ def _lines_swapped(text: str) -> str:
     (_of(lambda stone: {name: value for name, value in stone.items() if name != "text_sha256"}), "has no"),
     (_edited(lambda text: text.replace('"n":3000}', '"n":3001}')), "entry 3000 is not the one"),
     (_edited(_lines_swapped), "entry 1 is not the one"),
+    (_edited(_hidden), "says that something else is left"),
     (_edited(lambda text: text.replace("=", "", 1)), "is neither an entry nor a hash"),
     (_edited(lambda text: text.replace("\n=", "\n==", 1)), "is not a hash"),
     (_edited(lambda text: text[: len(text) // 2]), "has not 65536 lines"),
@@ -340,7 +361,25 @@ def test_text_is_not_removed_for_what_was_changed_since(folder: Path) -> None:
     residue(folder).write_text(_lines_swapped(residue(folder).read_text()))
     with pytest.raises(LedgerBroken, match="not those of its tombstone"):
         gone.remove_text(View(folder), FIRST, stone)
+    residue(folder).write_text(_hidden(_lines_swapped(residue(folder).read_text())))
+    with pytest.raises(LedgerBroken, match="what is left is not what its tombstone says"):
+        gone.remove_text(View(folder), FIRST, stone)
     assert (folder / "segments" / FIRST).exists()
+
+
+def test_a_tombstone_of_an_older_process_is_believed_until_a_newer_one_says_what_is_left(folder: Path) -> None:
+    older = lambda stone: {name: value for name, value in stone.items() if name != "left_sha256"}  # noqa: E731
+    stone = expire(folder, FIRST, change=older)
+    residue(folder).write_text(_hidden(residue(folder).read_text()))
+    gone.require_left(View(folder))
+    assert [each.stone.left_sha256 for each in verify(View(folder)).expired] == [""]
+    with open_log(folder) as log:
+        log.append([bury(stone)])
+        log.checkpoint()
+    with pytest.raises(LedgerBroken, match="is not what its tombstone says"):
+        gone.require_left(View(folder))
+    with pytest.raises(LedgerBroken, match="says that something else is left"):
+        verify(View(folder))
 
 
 def test_no_power_cut_while_segments_are_compressed_or_expire_costs_anything() -> None:
@@ -431,6 +470,10 @@ def test_a_cold_segment_verifies_with_openssl_alone_and_each_lie_is_refused(fold
         (name, lambda d: gzip.compress(gzip.decompress(d).replace(b'"n":70007}', b'"n":70008}')), 19),
         (name, lambda d: gzip.compress(gzip.decompress(d).replace(b'{"kind":"request","n":70007}\n', b"")), 19),
         (name, lambda d: d[:-20], 13),
+        (name, _with(b' {"kind":"request","n":70006,"who":"mallory"}\n'), 13),
+        (name, _with(b'#69999 70007 {"kind":"request","who":"mallory"}\n'), 13),
+        (name, _with(b"\n"), 13),
+        (name, lambda d: gzip.compress(gzip.decompress(d).replace(b'"n":70007}', b'"n":70007}\0,{}', 1)), 13),
         (name.replace("log.gz", "path"), lambda d: b"", 19),
         (name.replace("log.gz", "path"), _flip(5), 19),
         ("checkpoint", lambda d: d.replace(b"\n131372\n", b"\n131373\n"), 12),

@@ -164,7 +164,7 @@ def test_a_hole_that_other_groups_follow_is_never_cut_away(bit: int) -> None:
     whole = bytes(run.disk.files[path])
     second = whole.index(b"\n", whole.index(b"\n#1 2 ") + 1)
     for at in range(second):
-        damaged = Sim({path: bytearray(whole)})
+        damaged = Sim({**run.disk.files, path: bytearray(whole)})
         damaged.files[path][at] ^= 1 << bit
         with pytest.raises(LedgerBroken):
             opened(damaged)

@@ -8,16 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from appliance import outgoing
 from appliance.audit.book import Book
 from appliance.audit.epoch import Epochs
+from appliance.audit.escrow import compare
 from appliance.audit.fields import Admitted
 from appliance.audit.reserve import Reserve
-from custody.errors import SecretRefused
+from custody.errors import LedgerBroken, SecretRefused
 from custody.ledger import origin
 from custody.ledger.log import open_log
 from custody.ledger.view import View
 from custody.report import SilentReporter
-from tests.unit.appliance.audit.conftest import ADMITTED, AUDITOR, ORIGIN
+from custody.trust.keys import PrivateKey
+from tests.unit.appliance.audit.conftest import ADMITTED, AUDITOR, ORIGIN, Process
+from tests.unit.cli.test_ledger import refused
+from tests.unit.cli.test_tree import printed
 
 
 def epochs(folder: Path, length_s: float = 3600) -> Epochs:
@@ -83,3 +88,39 @@ def test_the_book_changes_keys_when_the_time_has_come(tmp_path: Path) -> None:
     assert kinds.count("epoch") >= 2
     assert len(hmacs) >= 3, "one text, another HMAC in every epoch"
     assert len([name for name in names(tmp_path) if name.endswith(".key")]) == 1
+
+
+def test_a_swapped_copy_for_the_auditor_is_found(
+    process: Process, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = ["--log", str(process.folder)]
+    process.start().gateway().close()
+    process.end()
+    assert "epochs:" not in printed(["audit", "verify", *log], capfd)
+    copy = process.folder / "epochs/000001.cms"
+    right = copy.read_bytes()
+    copy.write_bytes(outgoing.encrypt(b"{}", PrivateKey.generate().public))
+    for words in (["verify"], ["export", str(tmp_path / "out")]):
+        code, said = refused(["audit", *words, *log], capfd)
+        assert (code, "000001.cms: expected the auditor's copy" in said) == (LedgerBroken.exit_code, True)
+    assert not (tmp_path / "out").exists()
+    process.start().gateway().close()
+    process.end()
+    copy.write_bytes(right)
+    code, said = refused(["audit", "verify", *log], capfd)
+    assert (code, "epoch 1 has two copies for the auditor by entries 0 and 2" in said) == (19, True)
+
+
+def test_a_missing_copy_for_the_auditor_is_told(
+    process: Process, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = ["--log", str(process.folder)]
+    process.start().gateway().close()
+    process.end()
+    (process.folder / "epochs/000001.cms").unlink()
+    said = printed(["audit", "verify", *log], capfd)
+    assert "epochs:    1 of 1 copies for the auditor are not here: 1\n" in said
+    found = json.loads(printed(["audit", "verify", "--json", *log], capfd))
+    assert (found["intact"], found["epochs"], found["epochs_missing"]) == (True, 1, [1])
+    assert ", 0 epochs" in printed(["audit", "export", str(tmp_path / "out"), *log], capfd)
+    assert compare(View(process.folder)) == {1: False}

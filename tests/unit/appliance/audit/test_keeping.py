@@ -26,6 +26,8 @@ from custody.errors import InputInvalid, LedgerBroken, OperatorMistake
 from custody.ledger import gone, segment
 from custody.ledger.log import open_log
 from custody.ledger.moment import Moment, now
+from custody.ledger.residue import line_of
+from custody.ledger.tree import leaf_hash
 from custody.ledger.verify import verify
 from custody.ledger.view import View
 from tests.killing import SEED
@@ -220,6 +222,22 @@ def test_verify_finds_a_hold_that_was_ignored(kept: Process, made: Path) -> None
         keeping.require_kept(View(kept.folder), verify(View(kept.folder)))
 
 
+def test_a_hold_in_what_is_left_of_a_segment_cannot_be_hidden(
+    kept: Process, made: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its line becomes its hash: the tree is the same, and the next segment would go."""
+    buried(kept.folder, made, _NOW, lambda stone: stone)
+    path = kept.folder / "segments" / FIRST.replace("log", "gone")
+    first, rest = path.read_bytes().split(b"\n", 1)
+    path.write_bytes(line_of(leaf_hash(first)) + b"\n" + rest)
+    with pytest.raises(LedgerBroken, match=f"what is left of segment {FIRST} is not what its tombstone says"):
+        keeping.holds(View(kept.folder))
+    code, said = refused(["audit", "verify", "--log", str(kept.folder)], capfd)
+    assert (code, "says that something else is left" in said) == (19, True)
+    with pytest.raises(OperatorMistake, match="not what its tombstone says"):
+        send(run(kept), hold("add", "case-17"))
+
+
 def test_verify_finds_a_forged_tombstone_by_the_newest_settings_before_it(kept: Process, made: Path) -> None:
     with open_log(kept.folder) as log:
         longer = {**RULES, "retention_days": {"default": 36525}}
@@ -399,5 +417,12 @@ def test_times_are_days_or_instants() -> None:
     assert instant("2026-11-21", is_end=True) == "2026-11-21T23:59:59.999Z"
     assert instant("2026-11-21T09:00Z", is_end=True) == "2026-11-21T09:00:00.000Z"
     assert instant("", is_end=True) == ""
-    with pytest.raises(InputInvalid, match="expected a day"):
-        instant("yesterday")
+    assert instant("2026-11-21T08:00:05.25Z") == "2026-11-21T08:00:05.250Z"
+    for bad in (
+        "yesterday", "20260630", "2026-W27-2", "2026-181", "2026-06", "2026-06-31", "2026-06-30T08:00",
+        "2026-06-30T08Z", "2026-06-30 08:00Z", "2026-06-30T25:00Z", "2026-06-30T08:00z", "2026-06-30\n",
+        "0001-01-01T00:00+01:00",
+    ):  # fmt: skip
+        for is_end in (False, True):
+            with pytest.raises(InputInvalid, match="expected a day"):
+                instant(bad, is_end=is_end)

@@ -14,9 +14,11 @@ from appliance.audit.fields import entry
 from appliance.audit.index import Index
 from custody import errors
 from custody.errors import LedgerBroken
+from custody.ledger import origin
+from custody.ledger.log import open_log
 from custody.ledger.moment import Moment
 from custody.ledger.view import View
-from tests.unit.appliance.audit.conftest import ADMITTED, Process, completed
+from tests.unit.appliance.audit.conftest import ADMITTED, ORIGIN, Process, completed
 from tests.unit.cli.test_ledger import refused
 from tests.unit.cli.test_tree import printed
 
@@ -52,11 +54,43 @@ def test_search_by_user_decision_request_and_time(log: Path, capfd: pytest.Captu
     assert "no such model" in text
 
 
+def test_search_takes_times_as_its_help_has_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    times = ("07:59:30", "08:00:00", "08:00:05", "08:01:30")
+    origin.make(tmp_path, ORIGIN)
+    with open_log(tmp_path) as log:
+        moments = [Moment(f"2026-11-21T{time}.000Z", "b", 0) for time in times]
+        log.append([entry("started", seq, moment, {}) for seq, moment in enumerate(moments)])
+        log.checkpoint()
+
+    def search(*options: str) -> list[int]:
+        found = json.loads(printed(["audit", "search", "--log", str(tmp_path), "--json", *options], capfd))
+        return [each["seq"] for each in found["entries"]]
+
+    for instant in ("2026-11-21T08:00Z", "2026-11-21T08:00:00Z", "2026-11-21T09:00+01:00"):
+        assert (search("--since", instant), search("--until", instant)) == ([1, 2, 3], [0])
+    assert search("--since", "2026-11-21", "--until", "2026-11-22") == [0, 1, 2, 3]
+    assert search("--until", "2026-11-21") == []
+    for bad in (["--since", "yesterday"], ["--until", "20261121"], ["--since", "2026-11-21T08"]):
+        code, said = refused(["audit", "search", "--log", str(tmp_path), *bad], capfd)
+        assert (code, "2026-11-21T08:00Z" in said) == (errors.InputInvalid.exit_code, True)
+    for bad_day in ("2026", "2026-11-2", "20261121", "2026-11-31", ""):
+        code, said = refused(["audit", "page", str(tmp_path / "p"), "--log", str(tmp_path), "--day", bad_day], capfd)
+        assert (code, "expected a day" in said) == (errors.InputInvalid.exit_code, True)
+
+
 def test_two_verdicts(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "verdict:   intact, complete" in printed(["audit", "verify", "--log", str(log)], capfd)
     found = json.loads(printed(["audit", "verify", "--log", str(log), "--json"], capfd))
     counts = {name: found[name] for name in ("entries", "admitted", "denied", "completed", "gaps")}
     assert counts == {"entries": 9, "admitted": 3, "denied": 1, "completed": 3, "gaps": []}
+
+
+def test_bytes_behind_the_last_group_are_told(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    segment = next((log / "segments").iterdir())
+    segment.write_bytes(segment.read_bytes() + b'{"kind":"admitted","user_id":"mallory"}\n')
+    said = printed(["audit", "verify", "--log", str(log)], capfd)
+    assert "torn:      40 bytes that were never acknowledged" in said
+    assert json.loads(printed(["audit", "verify", "--log", str(log), "--json"], capfd))["torn_bytes"] == 40
 
 
 def test_a_request_without_an_end_and_a_kill_are_gaps(
@@ -198,3 +232,15 @@ def _made(*kinds: tuple[str, dict[str, object]], boot: str = "b") -> list[tuple[
 ])  # fmt: skip
 def test_every_kind_of_gap_is_named(entries: list[tuple[int, bytes]], said: str) -> None:
     assert any(said in gap.what for gap in judge(entries, is_live=False).gaps)
+
+
+def test_a_request_that_can_no_longer_be_under_way_is_a_gap_of_a_live_log_too() -> None:
+    entries = _made(
+        ("started", {}),
+        ("admitted", {"decision": "allow"}),
+        ("admitted", {"decision": "allow"}),
+        ("completed", {"of": 1}),
+    )
+    for now, gaps in (("2026-11-22T10:00:01.500Z", []), ("2026-11-22T10:00:02.500Z", [2])):
+        found = judge(entries, is_live=True, now=now)
+        assert ([gap.seq for gap in found.gaps], found.completed) == (gaps, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from appliance.audit.explain import explain
 from appliance.audit.fields import Admitted, admitted_entry
-from appliance.gateway.policy import Policies
+from appliance.gateway.identity import Identity, Limits
+from appliance.gateway.policy import Model, Policies
 from appliance.gateway.service import _told
 from custody import errors
 from custody.errors import InputInvalid
@@ -71,6 +73,29 @@ def test_an_entry_or_policies_that_were_changed_give_another_answer(rig: Rig, ve
     assert "is not there" in explain(entry, versions).again
     (folder).mkdir()
     assert "not asked: " in explain(entry, versions).again
+
+
+def test_what_was_cut_when_it_was_recorded_is_no_other_answer(rig: Rig, tmp_path: Path) -> None:
+    """Nine policies with long names, of which the record has 256 characters; 300 groups, of which it has 256."""
+    policies = shutil.copytree(rig.base / "policies", tmp_path / "made")
+    names = [f"clinicians-of-department-{number}-may-ask-by-day" for number in range(9)]
+    rules = [f'@id("{name}") permit (principal, action, resource);' for name in names]
+    (policies / "long.cedar").write_text("\n".join(rules))
+    version = Policies.load(policies).version
+    shutil.copytree(policies, tmp_path / version)
+    entry = asked(rig)
+    identity = Identity("alice", entry["key_id"], entry["role"], frozenset(), Limits(), None)
+    said = entry["explanation"]
+    found = Policies.load(policies).decide(
+        identity, Model("demo", "", said["label"], said["bits"]), action=said["action"],
+        client_ip=entry["client_ip"], purpose="", now=datetime.fromisoformat(said["at"]).timestamp(),
+    )  # fmt: skip
+    assert len(found.policy_id) > 256
+    entry |= {"policy_sha256": version, "policy_id": found.policy_id[:256]}
+    assert explain(entry, tmp_path).again.startswith("the same: ")
+    assert explain({**entry, "policy_id": "x" + found.policy_id[1:256]}, tmp_path).again.startswith("ANOTHER ANSWER")
+    said["groups"] = _told(frozenset(f"g{number:03}" for number in range(300)))
+    assert explain(entry, tmp_path).again == "not asked: not all of the user's groups are recorded (+44)"
 
 
 def test_entries_of_older_gateways_are_explained_as_far_as_they_go(versions: Path) -> None:
