@@ -164,6 +164,29 @@ def test_json_bombs_are_refused_soon(rig: Rig, data: bytes, status: int) -> None
     assert rig.is_ready()
 
 
+def test_malformed_requests_count_against_the_limit(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    key = rig.add("mallory", requests_per_minute=1)
+    rig.start()
+    bomb = b'{"model": "demo", "input": [{"role": "user", "content": [' + b"{}," * 100_000 + b"{}]}]}"
+    with rig.http(key) as client:
+        found = [
+            client.post("/v1/responses", content=bomb, headers={"Content-Type": "application/json"}) for _ in range(3)
+        ]
+        assert [answer.status_code for answer in found] == [400, 429, 429]
+        time.sleep(1.1)  # refusals for too much are recorded once in a second
+        found.append(client.post("/v1/chat/completions", json=ask("well-formed")))
+        assert found[-1].json()["error"]["code"] == "requests_per_minute"
+    told = [
+        (entry["request_id"], entry["model"], entry["policy_id"], entry["reason"]) for entry in rig.entries("admitted")
+    ]
+    assert told == [
+        (found[1].headers["x-request-id"], "", "limits", "requests_per_minute; 0 more since the last record"),
+        (found[3].headers["x-request-id"], "demo", "limits", "requests_per_minute; 1 more since the last record"),
+    ]
+    assert resident_kb(rig) < 200_000
+
+
 def test_a_body_without_an_end_is_refused_when_it_is_too_large(rig: Rig) -> None:
     def endless() -> object:
         while True:
