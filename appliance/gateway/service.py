@@ -124,7 +124,7 @@ class Service:
         with place:
             call.seq = await self.record.admitted({**told, "decision": "allow"})
             await place.turn(self.settings.timeouts.queue_s)
-            await self._ask(call, identity, model, route, content, prompt)
+            await self._ask(call, identity, model, route, content)
 
     def _over(self, identity: Identity) -> Refused | None:
         """Count the request, before its body costs anything; why it is one too many, where a record is due.
@@ -231,7 +231,7 @@ class Service:
         return True
 
     async def _ask(
-        self, call: Call, identity: Identity, model: ModelSettings, route: Route, content: dict[str, Any], prompt: bytes
+        self, call: Call, identity: Identity, model: ModelSettings, route: Route, content: dict[str, Any]
     ) -> None:
         engine = self.engines[model.name]
         call.answer = answer = route.answer(
@@ -239,7 +239,7 @@ class Service:
         )
         bounds = self.settings.bounds
         try:
-            await self._require_short(engine, identity, model, prompt)
+            await self._require_short(engine, identity, model, content)
             is_stream, with_usage = _make_ready(content, route, model, self._salt(identity))
             connection = await engine.ask(route.path, _JSON.encode(content).encode())
             try:
@@ -260,12 +260,19 @@ class Service:
         """What keeps users apart in an engine that caches by salt; another one after each start."""
         return hashlib.blake2s(identity.user_id.encode(), key=self._salt_key, digest_size=16).hexdigest()
 
-    async def _require_short(self, engine: Engine, identity: Identity, model: ModelSettings, prompt: bytes) -> None:
-        """A token is a byte at least; only a prompt of more bytes than allowed tokens is counted, by the engine."""
+    async def _require_short(
+        self, engine: Engine, identity: Identity, model: ModelSettings, content: dict[str, Any]
+    ) -> None:
+        """A token is a byte at least; only a prompt of more bytes than allowed tokens is counted, by the engine.
+
+        It is counted as the engine is given it: masked.
+        """
         most = identity.limits.prompt_max_tokens
-        if most is None or len(prompt) <= most:
+        if most is None:
             return
-        text = prompt.decode()
+        text = "\n".join(body.spoken(content))
+        if len(text.encode()) <= most:
+            return
         asked = json.dumps({"model": model.name, "content": text, "prompt": text}, ensure_ascii=False).encode()
         connection = await engine.ask("/tokenize", asked)
         try:
