@@ -139,6 +139,8 @@ def test_hours_are_those_of_the_sites_zone(tmp_path: Path) -> None:
         ("permit (principal, action, resource);", "expected @id"),
         ('@id("A b") permit (principal, action, resource);', "expected @id"),
         ('@id("a,b") permit (principal, action, resource);', "expected @id"),
+        ('@id("limits") forbid (principal, action, resource);', "a policy is called limits"),
+        ('@id("guard") permit (principal, action, resource);', "a policy is called guard"),
         (ALLOW_ALL + ALLOW_ALL, "two policies are called all"),
         ('@id("t") permit (principal == ?principal, action, resource);', "template"),
         ("}", "p.cedar"),
