@@ -140,7 +140,7 @@ async def _swept(app: App, directory: Directory) -> None:
 
 
 async def _watching(policies: Path, reload: asyncio.Event) -> None:
-    """Have policies read again when the link to them leads elsewhere."""
+    """Have policies read again when the link to them leads elsewhere, or to a folder that was written anew."""
     seen = await asyncio.to_thread(_target, policies)
     while True:
         await asyncio.sleep(_SWEEP_S)
@@ -151,7 +151,7 @@ async def _watching(policies: Path, reload: asyncio.Event) -> None:
 
 def _target(link: Path) -> str:
     with suppress(OSError):
-        return str(link.readlink())
+        return f"{link.readlink()} {link.stat().st_ctime_ns}"
     return ""  # a plain folder
 
 

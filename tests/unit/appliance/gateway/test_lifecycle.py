@@ -254,8 +254,12 @@ def test_applied_policies_are_in_force_without_a_signal(make_rig: Callable[..., 
     rig.start()
     with rig.http(rig.alice) as client:
         assert client.post("/v1/chat/completions", json=ask("x")).status_code == 200
-        apply(other, live)
+        version = apply(other, live).after
         wait_for(lambda: client.post("/v1/chat/completions", json=ask("x")).status_code == 404)
+        wait_for(lambda: rig.said().count(f"policies: {version}") == 1)
+        (live / version / "guard.yml").write_text("")
+        assert apply(other, live).is_mended
+        wait_for(lambda: rig.said().count(f"policies: {version}") == 2)
 
 
 def test_a_directory_that_is_gone_lets_nobody_in(make_rig: Callable[..., Rig]) -> None:
