@@ -76,6 +76,12 @@ class Bounded(HttpToolsProtocol):
         super().on_message_complete()
         self._is_in_head = True
 
+    def on_response_complete(self) -> None:
+        """The answer ended; where the body has not, no timer would run from its next byte on."""
+        if not self._is_in_head and not self.pipeline:
+            self.transport.close()
+        super().on_response_complete()
+
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP is told so in the shape of all errors, and the connection ends."""
         body = refusal.invalid("the request is not HTTP/1.1 as expected").body()

@@ -231,6 +231,36 @@ def test_slowloris_is_bounded(make_rig: Callable[..., Rig]) -> None:
     assert rig.is_ready()
 
 
+def test_a_stranger_whose_body_never_comes_is_not_waited_for(make_rig: Callable[..., Rig]) -> None:
+    """uvicorn's own timer ends with the first byte after an answer."""
+    rig = make_rig(timeouts={"header_s": 1, "body_s": 1, "idle_s": 1}).start()
+    paths = {"POST /v1/chat/completions": 401, "POST /v1/none": 404, "GET /healthz": 200, "POST /healthz": 405}
+    for path, status in paths.items():
+        for length in ("Content-Length: 900000", "Transfer-Encoding: chunked"):
+            with rig.raw() as connection:
+                head = f"{path} HTTP/1.1\r\nHost: g\r\nX-Airgap-Client-Address: 10.20.0.7\r\n{length}\r\n\r\n"
+                connection.sendall(head.encode())
+                found = whole(connection)
+                assert found.startswith(b"HTTP/1.1 %d " % status)
+                assert (b"connection: close" in found) == (status != 200)
+                dripping(connection, b"x")
+
+
+def test_a_stranger_without_a_body_may_ask_again(rig: Rig) -> None:
+    with rig.raw() as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n")
+            assert whole(connection).startswith(b"HTTP/1.1 401 ")
+
+
+def whole(connection: socket.socket) -> bytes:
+    """An answer to its end: of an error, or of health."""
+    found = b""
+    while not found.endswith((b"}}", b"ok\n")):
+        found += connection.recv(1 << 16)
+    return found
+
+
 def dripping(connection: socket.socket, byte: bytes) -> None:
     """Send a byte now and then until the other end is tired of it."""
     connection.settimeout(0.2)
