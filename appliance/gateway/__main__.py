@@ -163,6 +163,8 @@ async def _reloading(service: Service, reload: asyncio.Event) -> None:
             service.policies = await asyncio.to_thread(Policies.load, service.settings.policies)
         except AirgapError as error:
             _LOG.error("policies: refused, the old ones stay: %s", error.message)
+        except Exception as error:  # or no later change would be seen
+            _LOG.error("policies: not read, the old ones stay: %s", type(error).__name__)
         else:
             _LOG.warning("policies: %s", service.policies.version)
 
