@@ -55,7 +55,7 @@ class App:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request."""
         request_id = calls.new_id()
-        call = Call(Reply(send, request_id), request_id, asyncio.current_task(), is_whole=not _has_body(scope))
+        call = Call(Reply(send, request_id), request_id, asyncio.current_task())
         refused: Refused | None = None
         try:
             await self._serve(call, scope, receive)
@@ -77,7 +77,7 @@ class App:
         if refused is not None and refused.code != "cancelled":
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_S):
-                    await call.reply.refuse(refused, close=not call.is_whole)  # what is unread would be read for ever
+                    await call.reply.refuse(refused)
 
     def sweep(self) -> None:
         """End requests whose user may no longer ask, which stand still, or take too long."""
@@ -200,11 +200,6 @@ class App:
                 call.seq, output_sha256=digest.hexdigest(), tokens_in=answer.tokens_in if answer else 0,
                 tokens_out=answer.tokens_out if answer else 0, latency_ms=int(duration_s * 1000), status=status,
             )  # fmt: skip
-
-
-def _has_body(scope: MutableMapping[str, Any]) -> bool:
-    """Whether one follows the headers (RFC 9112, 6.3)."""
-    return any(name in (b"content-length", b"transfer-encoding") for name, _value in scope["headers"])
 
 
 async def _watch(call: Call, receive: Receive) -> None:

@@ -58,12 +58,8 @@ class Reply:
         await self._send({"type": "http.response.body", "body": data})
         self.has_ended = True
 
-    async def refuse(self, refused: Refused, *, close: bool = False) -> None:
-        """An error, or an error event when a stream has begun; no `[DONE]` follows.
-
-        Args:
-            close: the connection, after it.
-        """
+    async def refuse(self, refused: Refused) -> None:
+        """An error, or an error event when a stream has begun; no `[DONE]` follows."""
         if self.has_ended:
             return
         if self.has_begun:
@@ -76,6 +72,6 @@ class Reply:
             more.append((b"www-authenticate", b"Bearer"))
         if refused.status == 405:
             more.append((b"allow", (refused.param or "").encode()))
-        if close:
+        if refused.status in (408, 413):
             more.append((b"connection", b"close"))
         await self.whole(refused.status, refused.body(), more=tuple(more))
