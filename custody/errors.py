@@ -178,9 +178,17 @@ class DriveFailed(EnvironmentProblem):
 
 
 class LedgerUnwritable(EnvironmentProblem):
-    """A log cannot take an entry; nothing was acknowledged."""
+    """A log cannot take an entry; nothing was acknowledged.
+
+    Args:
+        is_done: what the entry would have told has happened.
+    """
 
     exit_code = 49
+
+    def __init__(self, message: str, hint: str = "", *, is_done: bool = False) -> None:
+        super().__init__(message, hint)
+        self.is_done = is_done
 
 
 class EntriesMissing(EnvironmentProblem):

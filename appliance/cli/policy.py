@@ -221,6 +221,10 @@ def apply(folder: Path, approval: Path | None, dry_run: bool, live: Path, state:
     from appliance.gateway.live import apply as core
 
     done = core(folder, live, approval=approval, state=state, dry_run=dry_run)
+    if done.is_mended:
+        said = "would be" if dry_run else "were"
+        click.echo(f"policies: {done.after} are in force; somebody had changed their files, which {said} written anew")
+        return
     if done.before == done.after:
         click.echo(f"policies: {done.after} are in force already")
         return

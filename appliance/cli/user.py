@@ -283,7 +283,7 @@ def _say(dry_run: bool, text: str) -> None:
 
 @contextmanager
 def _key(out: Path | None, dry_run: bool, *, wanted: bool = True) -> Iterator[str | None]:
-    """A new key, handed over when the block has ended well.
+    """A new key, handed over when the block has ended well, or what it did is not recorded.
 
     The file is written first: what cannot be handed over is not given out, and what is not given out leaves no file.
     """
@@ -310,10 +310,11 @@ def _key(out: Path | None, dry_run: bool, *, wanted: bool = True) -> Iterator[st
             os.fsync(stream.fileno())
     try:
         yield key
-    except LedgerUnwritable:
-        raise  # done, but not recorded: the key may be valid
-    except BaseException:
-        if out is not None:
+    except BaseException as error:
+        if isinstance(error, LedgerUnwritable) and error.is_done:
+            if out is None:
+                click.echo(key)  # it is valid
+        elif out is not None:
             out.unlink(missing_ok=True)
         raise
     if out is None:

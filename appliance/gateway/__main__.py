@@ -140,7 +140,7 @@ async def _swept(app: App, directory: Directory) -> None:
 
 
 async def _watching(policies: Path, reload: asyncio.Event) -> None:
-    """Have policies read again when the link to them leads elsewhere."""
+    """Have policies read again when the link to them leads elsewhere, or to a folder that was written anew."""
     seen = await asyncio.to_thread(_target, policies)
     while True:
         await asyncio.sleep(_SWEEP_S)
@@ -151,7 +151,7 @@ async def _watching(policies: Path, reload: asyncio.Event) -> None:
 
 def _target(link: Path) -> str:
     with suppress(OSError):
-        return str(link.readlink())
+        return f"{link.readlink()} {link.stat().st_ctime_ns}"
     return ""  # a plain folder
 
 
@@ -163,6 +163,8 @@ async def _reloading(service: Service, reload: asyncio.Event) -> None:
             service.policies = await asyncio.to_thread(Policies.load, service.settings.policies)
         except AirgapError as error:
             _LOG.error("policies: refused, the old ones stay: %s", error.message)
+        except Exception as error:  # or no later change would be seen
+            _LOG.error("policies: not read, the old ones stay: %s", type(error).__name__)
         else:
             _LOG.warning("policies: %s", service.policies.version)
 

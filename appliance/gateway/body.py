@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from appliance.gateway import refusal
 
@@ -22,6 +22,21 @@ _Text = str
 _Unit = Annotated[float, Field(ge=-2, le=2)]
 _Tokens = Annotated[int, Field(ge=1, le=1 << 31)]
 _Number = Annotated[int, Field(ge=-(1 << 53), le=1 << 53)]
+_BIASES = 1024
+#: Of a list that may be long, within a body's bytes. It ends at its first wrong element: an error for each of a hundred
+#: thousand costs seconds and 1 GB.
+MANY = Field(fail_fast=True)
+
+
+def _require_few(value: Any) -> Any:
+    """Before its values are looked at: of an object, pydantic counts them only then."""
+    if isinstance(value, dict) and len(value) > _BIASES:
+        raise ValueError
+    return value
+
+
+_Bias = Annotated[float, Field(ge=-100, le=100)]
+_Biases = Annotated[dict[str, _Bias], Field(max_length=_BIASES), BeforeValidator(_require_few)]
 
 
 class Part(BaseModel):
@@ -56,9 +71,9 @@ class Message(Part):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: _Text | list[TextPart] | None = None
+    content: _Text | Annotated[list[TextPart], MANY] | None = None
     name: _Text | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], MANY] | None = None
     tool_call_id: _Text | None = None
 
 
@@ -124,13 +139,13 @@ class _Generation(Part):
     presence_penalty: _Unit | None = None
     seed: _Number | None = None
     stop: _Text | Annotated[list[_Text], Field(max_length=16)] | None = None
-    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None = None
+    logit_bias: _Biases | None = None
 
 
 class Chat(_Generation):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
     max_completion_tokens: _Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -153,7 +168,7 @@ class Embedding(Part):
     """POST /v1/embeddings."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
-    input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=2048)]
+    input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=2048, fail_fast=True)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: _Tokens | None = None
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SCHEMA = Path(__file__).parent / "policies/schema.cedarschema"
 #: Sets of users and models that are kept parsed; a site has fewer that are at work at one time.
 _KEPT = 4096
+#: What the audit log has in a policy's place where none decided.
+_RESERVED = frozenset({"limits", "guard"})
 
 
 def _cedar() -> Any:
@@ -99,6 +101,11 @@ class Engine:
                 raise PolicyRefused(
                     f"{file}: {policy}: expected @id with lower-case letters, digits, . _ -; found {given!r}",
                     'write @id("name-of-the-policy") above it',
+                )
+            if given in _RESERVED:
+                raise PolicyRefused(
+                    f"{file}: a policy is called {given}, which the audit log says of what no policy decided",
+                    "give it another name",
                 )
             if given in self.trees:
                 raise PolicyRefused(f"{file}: two policies are called {given}", "give each a name of its own")

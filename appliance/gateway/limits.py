@@ -11,7 +11,7 @@ from collections.abc import Callable
 from appliance.gateway import refusal
 from appliance.gateway.identity import Identity, Limits
 
-#: A user who has not asked for so long has full buckets again, so that nothing is lost with them.
+#: How long a user who does not ask is remembered; whoever owes, until that has come back.
 _FORGOTTEN_S = 120.0
 
 
@@ -23,7 +23,8 @@ class Clock:
 
     def now(self) -> float:
         """Unix seconds; a clock set forward is believed, one set back is not."""
-        return max(time.time(), self._start_s + time.monotonic())
+        self._start_s = max(self._start_s, time.time() - time.monotonic())
+        return self._start_s + time.monotonic()
 
 
 class _Bucket:
@@ -41,6 +42,10 @@ class _Bucket:
         missing = min(wanted, self._per_minute) - self._level
         return missing * 60 / self._per_minute if missing > 0 else 0
 
+    def is_full(self, now_s: float) -> bool:
+        """Whether all has come back."""
+        return self.wait_s(self._per_minute, now_s) == 0
+
     def take(self, count: float) -> None:
         """May go below nothing; a negative count gives back."""
         self._level = min(self._per_minute, self._level - count)
@@ -52,6 +57,10 @@ class _User:
     def __init__(self, limits: Limits, now_s: float) -> None:
         self.open, self.seen_s = 0, now_s
         self.set(limits, now_s)
+
+    def is_like_new(self, now_s: float) -> bool:
+        """Whether nothing is lost with it."""
+        return not self.open and all(bucket.is_full(now_s) for bucket in (self.requests, self.tokens) if bucket)
 
     def set(self, limits: Limits, now_s: float) -> None:
         """Begin with full buckets of these limits."""
@@ -101,10 +110,12 @@ class Usage:
         return Share(user, tokens)
 
     def sweep(self) -> None:
-        """Forget users who have not asked for a while."""
-        before_s = self._monotonic() - _FORGOTTEN_S
-        for name in [name for name, user in self._users.items() if not user.open and user.seen_s < before_s]:
-            del self._users[name]
+        """Forget users who have not asked for a while and owe nothing."""
+        now_s = self._monotonic()
+        idle = [(name, user) for name, user in self._users.items() if user.seen_s < now_s - _FORGOTTEN_S]
+        for name, user in idle:
+            if user.is_like_new(now_s):
+                del self._users[name]
 
     def _user(self, identity: Identity, now_s: float) -> _User:
         user = self._users.get(identity.user_id)

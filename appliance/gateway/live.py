@@ -34,12 +34,14 @@ class Applied:
         before: the version that was in force; empty: none.
         persons: who approved.
         cases: how many of its own cases the folder passed.
+        is_mended: the version was in force, but somebody changed its files; they are written anew.
     """
 
     before: str
     after: str
     persons: tuple[str, ...]
     cases: int
+    is_mended: bool
 
 
 def current_version(live: Path) -> str:
@@ -75,7 +77,7 @@ def apply(
         return _judge(content, live, approval, state, cases)
     with alone(live / "lock", "another change of policies"):
         step = _judge(content, live, approval, state, cases)
-        if step.before != step.after:
+        if step.before != step.after or step.is_mended:
             record.ready()
             _write(content, live)
             _switch(content.version, live)
@@ -91,20 +93,23 @@ def _judge(content: Content, live: Path, approval: Path | None, state: Path, cas
     persons: tuple[str, ...] = ()
     if demand is not None and before != content.version:
         persons = require_approval(demand, host_trust(state), approval, content.version, before)
-    return Applied(before, content.version, persons, cases)
+    is_mended = before == content.version and not _is_whole(content, live)
+    return Applied(before, content.version, persons, cases, is_mended)
+
+
+def _is_whole(content: Content, live: Path) -> bool:
+    """Whether a version lies there with the bytes that it stands for."""
+    try:
+        return read_folder(live / content.version).version == content.version
+    except PolicyRefused:
+        return False
 
 
 def _write(content: Content, live: Path) -> None:
     """Bring a version's folder to the disk, whole."""
-    target = live / content.version
-    if target.exists():
-        try:
-            if read_folder(target).version == content.version:
-                return
-        except PolicyRefused:
-            pass  # somebody changed it since: written anew
-        shutil.rmtree(target)
-    part = live / ".part"
+    if _is_whole(content, live):
+        return
+    target, part = live / content.version, live / ".part"
     if part.exists():
         shutil.rmtree(part)
     part.mkdir()
@@ -116,6 +121,8 @@ def _write(content: Content, live: Path) -> None:
             os.fchmod(stream.fileno(), 0o644)
             os.fsync(stream.fileno())
     sync_folder(part)
+    if target.exists():  # somebody changed it since
+        shutil.rmtree(target)
     part.rename(target)
     sync_folder(live)
 

@@ -47,6 +47,11 @@ class Bounded(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self._bounds.header_bytes and not self.transport.is_closing():
                 self.send_400_response("")
+        is_answered = self.cycle is not None and self.cycle.response_complete
+        if is_answered and self._timer is self.timeout_keep_alive_task is None:
+            # uvicorn's timer ended with these bytes: the rest of a body that nobody reads, or empty lines. Closing at
+            # once would take the answer from a client that still sends.
+            self._timer = self.loop.call_later(self._timeouts.idle_s, self.transport.abort)
 
     def on_message_begin(self) -> None:
         """Its first byte."""

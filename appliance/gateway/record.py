@@ -21,6 +21,8 @@ from appliance.gateway import refusal
 _AGAIN_S = 1.0
 #: Seconds that a `completed` waits for an `admitted` to go with it: one group of the log less, and one waking.
 _TOGETHER_S = 0.005
+#: Records without an answer, of which an audit process that hangs gives none; late ones count, since it may still come.
+_WAITING = 4096
 #: What the audit process says of an end that it will not take, however often it is said.
 _FINAL = ("no admitted request", "not a request of this socket")
 _JSON = json.JSONEncoder(separators=(",", ":"))
@@ -84,7 +86,7 @@ class Record:
         Raises:
             Refused: it is not, or not in time.
         """
-        if self._wire is None:
+        if self._wire is None or len(self._admitted) >= _WAITING:
             raise refusal.unavailable("no_record", "the request cannot be recorded")
         self._number += 1
         loop, is_allowed = asyncio.get_running_loop(), record["decision"] == "allow"

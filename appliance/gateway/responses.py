@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from appliance.gateway import refusal
-from appliance.gateway.body import Part
+from appliance.gateway.body import MANY, Part
 from appliance.gateway.proxy import DATA, JSON, Answer, object_of
 
 _EVENT, _CALL = b"event: ", "function_call"
@@ -58,7 +58,7 @@ class MessageItem(Part):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextItem | RefusalItem]
+    content: str | Annotated[list[TextItem | RefusalItem], MANY]
 
 
 class CallItem(Part):
@@ -75,7 +75,7 @@ class OutputItem(Part):
 
     type: Literal["function_call_output"]
     call_id: str
-    output: str | list[TextItem]
+    output: str | Annotated[list[TextItem], MANY]
 
 
 class Thought(Part):
@@ -89,8 +89,8 @@ class ReasoningItem(Part):
     """What a model thought."""
 
     type: Literal["reasoning"]
-    summary: list[Thought]
-    content: list[Thought] | None = None
+    summary: Annotated[list[Thought], MANY]
+    content: Annotated[list[Thought], MANY] | None = None
 
 
 class FunctionTool(Part):
@@ -120,7 +120,11 @@ class Responses(Part):
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
     input: (
-        str | Annotated[list[MessageItem | CallItem | OutputItem | ReasoningItem], Field(min_length=1, max_length=2048)]
+        str
+        | Annotated[
+            list[MessageItem | CallItem | OutputItem | ReasoningItem],
+            Field(min_length=1, max_length=2048, fail_fast=True),
+        ]
     )
     instructions: str | None = None
     stream: bool | None = None

@@ -93,7 +93,13 @@ class Service:
         Raises:
             Refused: the request is not served, or ended early.
         """
-        content = body.check(route.kind, body.parse(data, self.settings.bounds.depth))
+        over = self._over(identity)
+        try:
+            content = body.check(route.kind, body.parse(data, self.settings.bounds.depth))
+        except Refused:
+            if over is None:
+                raise
+            content = {"model": ""}  # too much, whatever it says
         texts = body.spoken(content)
         prompt = "\n".join(texts).encode()
         named = self.models.get(content["model"])
@@ -108,6 +114,8 @@ class Service:
             },
         }  # fmt: skip
         try:
+            if over is not None:
+                raise over
             model = self._decide(call, identity, route, content, texts, len(prompt), told)
             place = self.queues[model.name].enter(identity.user_id)
         except Refused as refused:
@@ -116,7 +124,21 @@ class Service:
         with place:
             call.seq = await self.record.admitted({**told, "decision": "allow"})
             await place.turn(self.settings.timeouts.queue_s)
-            await self._ask(call, identity, model, route, content, prompt)
+            await self._ask(call, identity, model, route, content)
+
+    def _over(self, identity: Identity) -> Refused | None:
+        """Count the request, before its body costs anything; why it is one too many, where a record is due.
+
+        Raises:
+            Refused: it is one too many, and that is on record already.
+        """
+        try:
+            self.usage.ask(identity)
+        except Refused as refused:
+            if self._is_folded(identity):
+                raise
+            return refused.with_traceback(None)
+        return None
 
     def _decide(
         self,
@@ -129,8 +151,6 @@ class Service:
         told: dict[str, Any],
     ) -> ModelSettings:
         """Whether it goes on; notes in `told` what decided, and masks `content`."""
-        told["policy_id"], told["reason"] = "limits", "too much at once"
-        self.usage.ask(identity)
         told["policy_id"], told["reason"] = "", "no such model"
         model = self.models.get(content["model"])
         if model is None:
@@ -192,10 +212,9 @@ class Service:
     async def _deny(self, identity: Identity, told: dict[str, Any], refused: Refused) -> None:
         """Record a refusal; whoever asks too much cannot fill the log with it."""
         if refused.status == 429:
-            at_s, between = self._folded.get(identity.user_id, (-_FOLD_S, 0))
-            if time.monotonic() - at_s < _FOLD_S:
-                self._folded[identity.user_id] = at_s, between + 1
+            if self._is_folded(identity):
                 return
+            _, between = self._folded.get(identity.user_id, (0, 0))
             self._folded[identity.user_id] = time.monotonic(), 0
             told["policy_id"] = "limits"
             told["reason"] = f"{refused.code}; {between} more since the last record"
@@ -203,8 +222,16 @@ class Service:
             told["reason"] = refused.code
         await self.record.admitted({**told, "decision": "deny"})
 
+    def _is_folded(self, identity: Identity) -> bool:
+        """Whether this user's last refusal for too much was recorded a moment ago; then this one is counted alone."""
+        at_s, between = self._folded.get(identity.user_id, (-_FOLD_S, 0))
+        if time.monotonic() - at_s >= _FOLD_S:
+            return False
+        self._folded[identity.user_id] = at_s, between + 1
+        return True
+
     async def _ask(
-        self, call: Call, identity: Identity, model: ModelSettings, route: Route, content: dict[str, Any], prompt: bytes
+        self, call: Call, identity: Identity, model: ModelSettings, route: Route, content: dict[str, Any]
     ) -> None:
         engine = self.engines[model.name]
         call.answer = answer = route.answer(
@@ -212,7 +239,7 @@ class Service:
         )
         bounds = self.settings.bounds
         try:
-            await self._require_short(engine, identity, model, prompt)
+            await self._require_short(engine, identity, model, content)
             is_stream, with_usage = _make_ready(content, route, model, self._salt(identity))
             connection = await engine.ask(route.path, _JSON.encode(content).encode())
             try:
@@ -233,12 +260,19 @@ class Service:
         """What keeps users apart in an engine that caches by salt; another one after each start."""
         return hashlib.blake2s(identity.user_id.encode(), key=self._salt_key, digest_size=16).hexdigest()
 
-    async def _require_short(self, engine: Engine, identity: Identity, model: ModelSettings, prompt: bytes) -> None:
-        """A token is a byte at least; only a prompt of more bytes than allowed tokens is counted, by the engine."""
+    async def _require_short(
+        self, engine: Engine, identity: Identity, model: ModelSettings, content: dict[str, Any]
+    ) -> None:
+        """A token is a byte at least; only a prompt of more bytes than allowed tokens is counted, by the engine.
+
+        It is counted as the engine is given it: masked.
+        """
         most = identity.limits.prompt_max_tokens
-        if most is None or len(prompt) <= most:
+        if most is None:
             return
-        text = prompt.decode()
+        text = "\n".join(body.spoken(content))
+        if len(text.encode()) <= most:
+            return
         asked = json.dumps({"model": model.name, "content": text, "prompt": text}, ensure_ascii=False).encode()
         connection = await engine.ask("/tokenize", asked)
         try:

@@ -90,6 +90,7 @@ def record(event: Event, folder: Path | None = None) -> int | None:
         raise LedgerUnwritable(
             f"{event.kind}: done, but not recorded: {error.message}",
             error.hint or "mend the ledger, then run this again",
+            is_done=True,
         ) from error
     return number
 

@@ -136,6 +136,10 @@ def test_apply_and_show(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     assert "replace none; 6 cases" in site.apply(DEFAULT)
     assert VERSIONS[DEFAULT] in site.apply(CLINICAL)
     assert "in force already" in site.apply(CLINICAL)
+    (site.live / VERSIONS[CLINICAL] / "guard.yml").unlink()
+    assert "would be written anew" in site.apply(CLINICAL, None, "--dry-run")
+    assert "were written anew" in site.apply(CLINICAL)
+    assert "in force already" in site.apply(CLINICAL)
     told = json.loads(printed(["policy", "show", "--live", str(site.live), "--json"], capfd))
     assert (told["schema"], told["version"], told["persons"]) == ("airgap.policy/1", VERSIONS[CLINICAL], 0)
     assert told["others"] == [VERSIONS[DEFAULT]]

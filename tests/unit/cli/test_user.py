@@ -92,7 +92,7 @@ def test_a_key_file_is_never_overwritten_and_never_a_leftover(site: Site, tmp_pa
 
 
 def test_a_key_stays_when_only_the_ledger_failed(
-    site: Site, tmp_path: Path, ledger_here: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, tmp_path: Path, ledger_here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from custody.ledger.log import Log
 
@@ -102,6 +102,29 @@ def test_a_key_stays_when_only_the_ledger_failed(
     monkeypatch.setattr(Log, "append", full)
     out = tmp_path / "alice.key"
     assert site.refused("add", "alice", "--key-out", str(out))[0] == LedgerUnwritable.exit_code
+    assert site.who(out.read_text().strip()) is not None
+    with pytest.raises(SystemExit):
+        main(["user", "rotate", "alice", "--folder", str(site.folder)])
+    assert site.who(capfd.readouterr().out.strip()) is not None, "it is shown, since it is valid"
+
+
+def test_no_key_stays_when_the_ledger_refuses_first(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from custody.ledger import record
+
+    def broken() -> bool:
+        raise LedgerUnwritable("no room", "df -h")
+
+    out = tmp_path / "alice.key"
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "ready", broken)
+        assert site.refused("add", "alice", "--key-out", str(out))[0] == LedgerUnwritable.exit_code
+        assert not out.exists()
+        with pytest.raises(SystemExit):
+            main(["user", "add", "alice", "--folder", str(site.folder)])
+        assert capfd.readouterr().out == ""
+    site.run("add", "alice", "--key-out", str(out))
     assert site.who(out.read_text().strip()) is not None
 
 

@@ -164,6 +164,29 @@ def test_json_bombs_are_refused_soon(rig: Rig, data: bytes, status: int) -> None
     assert rig.is_ready()
 
 
+def test_malformed_requests_count_against_the_limit(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    key = rig.add("mallory", requests_per_minute=1)
+    rig.start()
+    bomb = b'{"model": "demo", "input": [{"role": "user", "content": [' + b"{}," * 100_000 + b"{}]}]}"
+    with rig.http(key) as client:
+        found = [
+            client.post("/v1/responses", content=bomb, headers={"Content-Type": "application/json"}) for _ in range(3)
+        ]
+        assert [answer.status_code for answer in found] == [400, 429, 429]
+        time.sleep(1.1)  # refusals for too much are recorded once in a second
+        found.append(client.post("/v1/chat/completions", json=ask("well-formed")))
+        assert found[-1].json()["error"]["code"] == "requests_per_minute"
+    told = [
+        (entry["request_id"], entry["model"], entry["policy_id"], entry["reason"]) for entry in rig.entries("admitted")
+    ]
+    assert told == [
+        (found[1].headers["x-request-id"], "", "limits", "requests_per_minute; 0 more since the last record"),
+        (found[3].headers["x-request-id"], "demo", "limits", "requests_per_minute; 1 more since the last record"),
+    ]
+    assert resident_kb(rig) < 200_000
+
+
 def test_a_body_without_an_end_is_refused_when_it_is_too_large(rig: Rig) -> None:
     def endless() -> object:
         while True:
@@ -206,6 +229,37 @@ def test_slowloris_is_bounded(make_rig: Callable[..., Rig]) -> None:
         assert time.monotonic() - begun_s < 4
     assert body.recv(4096).startswith(b"HTTP/1.1 408 ")
     assert rig.is_ready()
+
+
+@pytest.mark.parametrize("byte", [b"x", b"\r\n"])
+def test_whoever_was_answered_and_goes_on_sending_is_not_waited_for(make_rig: Callable[..., Rig], byte: bytes) -> None:
+    """uvicorn's own timer ends with the first byte after an answer: of a body that is not read, or of an empty line."""
+    rig = make_rig(timeouts={"header_s": 1, "body_s": 1, "idle_s": 1}).start()
+    for path, status in {"POST /v1/chat/completions": 401, "POST /v1/none": 404, "GET /healthz": 200}.items():
+        with rig.raw() as connection:
+            length = "Content-Length: 900000\r\n" if byte == b"x" else ""
+            connection.sendall(f"{path} HTTP/1.1\r\nHost: g\r\n{length}\r\n".encode())
+            assert whole(connection).startswith(b"HTTP/1.1 %d " % status)
+            begun_s = time.monotonic()
+            dripping(connection, byte)
+            assert time.monotonic() - begun_s < 4
+
+
+def test_a_stranger_who_sends_a_body_late_is_told_and_may_ask_again(rig: Rig) -> None:
+    with rig.raw() as connection:
+        for _ in range(2):
+            data = rig.request(b"x" * 1000, "nobody")
+            connection.sendall(data[:-1000])
+            assert whole(connection).startswith(b"HTTP/1.1 401 ")
+            connection.sendall(data[-1000:])
+
+
+def whole(connection: socket.socket) -> bytes:
+    """An answer to its end: of an error, or of health."""
+    found = b""
+    while not found.endswith((b"}}", b"ok\n")):
+        found += connection.recv(1 << 16)
+    return found
 
 
 def dripping(connection: socket.socket, byte: bytes) -> None:

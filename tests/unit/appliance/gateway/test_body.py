@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from appliance.gateway import body
 from appliance.gateway.refusal import Refused
+from appliance.gateway.service import ROUTES
 
 BOMBS = {
     "deep arrays": b"[" * 100_000,
@@ -65,6 +68,44 @@ def test_check_refuses_a_field_that_is_not_as_expected(more: dict[str, Any]) -> 
     with pytest.raises(Refused) as caught:
         body.check(body.Chat, {"model": "m", "messages": [{"role": "user", "content": "x"}], **more})
     assert caught.value.param is not None
+
+
+def lists(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every list in what pydantic makes of a model."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "list":
+            yield schema
+        schema = list(schema.values())
+    if isinstance(schema, list | tuple):
+        for part in schema:
+            yield from lists(part)
+
+
+@pytest.mark.parametrize("kind", [route.kind for route in ROUTES.values()])
+def test_every_list_of_a_request_is_short_or_ends_at_its_first_wrong_element(kind: type[BaseModel]) -> None:
+    found = list(lists(kind.__pydantic_core_schema__))
+    assert found
+    assert all(each.get("fail_fast") or each["max_length"] <= 128 for each in found)
+
+
+EMPTY = [{}] * 4000
+USER = {"role": "user", "content": EMPTY, "tool_calls": EMPTY}
+OUTPUT = {"type": "function_call_output", "call_id": "x", "output": EMPTY}
+THOUGHT = {"type": "reasoning", "summary": EMPTY, "content": EMPTY}
+
+
+@pytest.mark.parametrize(("kind", "more"), [
+    ("chat", {"messages": EMPTY}), ("chat", {"messages": [USER] * 50}), ("chat", {"tools": EMPTY}),
+    ("chat", {"messages": [], "logit_bias": {str(number): "" for number in range(100_000)}}),
+    ("embed", {"input": [1] * 2000}), ("respond", {"input": EMPTY[:2000]}), ("respond", {"input": [USER] * 50}),
+    ("respond", {"input": [OUTPUT] * 50}), ("respond", {"input": [THOUGHT] * 50}),
+])  # fmt: skip
+def test_a_list_of_wrong_elements_makes_few_errors(kind: str, more: dict[str, Any]) -> None:
+    """Of each, pydantic would make some, and of 100,000 a gigabyte."""
+    route = next(route for route in ROUTES.values() if route.name == kind)
+    with pytest.raises(ValidationError) as caught:
+        route.kind.model_validate({"model": "m", **more})
+    assert caught.value.error_count() < 32
 
 
 @pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2]], 7, None, ["a", 1]])

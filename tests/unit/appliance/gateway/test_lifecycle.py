@@ -18,7 +18,9 @@ import httpx
 import pytest
 import uvloop
 
+from appliance.gateway import record
 from appliance.gateway.live import apply
+from appliance.gateway.refusal import Refused
 from tests.bench.gateway import load
 from tests.killing import SEED
 from tests.unit.appliance.gateway.rig import Rig, ask, read_events
@@ -208,6 +210,35 @@ def test_an_audit_process_that_stands_still_refuses_requests_and_admits_nothing_
         assert client.post("/v1/chat/completions", json=ask("x")).status_code == 200
 
 
+def test_an_audit_process_that_hangs_is_told_so_much_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is late is kept, since its number may still come; but not for ever more."""
+    monkeypatch.setattr(record, "_WAITING", 5)
+
+    async def ask_often() -> int:
+        heard = 0
+
+        async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            nonlocal heard
+            while data := await reader.read(1 << 16):
+                heard += data.count(b"admitted")
+
+        await asyncio.start_unix_server(hang, str(tmp_path / "a.sock"))
+        made = record.Record(tmp_path / "a.sock", 0.01)
+        made.start()
+        while not made.is_connected:
+            await asyncio.sleep(0.01)
+        for _ in range(20):
+            with pytest.raises(Refused):
+                await made.admitted({"decision": "allow"})
+        await asyncio.sleep(0.05)
+        await made.close(0)
+        return heard
+
+    assert asyncio.run(ask_often()) == 5
+
+
 def test_an_end_that_the_audit_process_never_takes_is_told_once(make_rig: Callable[..., Rig]) -> None:
     """Another log than the one that admitted: its number is nobody's there."""
     rig = make_rig().start()
@@ -241,6 +272,33 @@ def test_a_policy_with_a_typo_changes_nothing(make_rig: Callable[..., Rig]) -> N
         wait_for(lambda: client.post("/v1/chat/completions", json=ask("x")).status_code == 404)
 
 
+BROKEN = """
+import pathlib
+from appliance.gateway import policy
+real = policy.read_folder
+def read(folder):
+    if pathlib.Path({switch!r}).exists():
+        raise ValueError("what nobody thought of")
+    return real(folder)
+policy.read_folder = read
+"""
+
+
+def test_policies_that_fail_otherwise_are_told_and_the_next_are_read(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    switch, file = rig.base / "broken", rig.base / "policies/site.cedar"
+    rig.start(before_gateway=BROKEN.format(switch=str(switch)))
+    switch.touch()
+    rig.signal("gateway", signal.SIGHUP)
+    wait_for(lambda: "policies: not read, the old ones stay: ValueError" in rig.said())
+    switch.unlink()
+    file.write_text(file.read_text().replace('"general"', '"nothing"'))
+    with rig.http(rig.alice) as client:
+        assert client.post("/v1/chat/completions", json=ask("x")).status_code == 200
+        rig.signal("gateway", signal.SIGHUP)
+        wait_for(lambda: client.post("/v1/chat/completions", json=ask("x")).status_code == 404)
+
+
 def test_applied_policies_are_in_force_without_a_signal(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig()
     live, other = rig.base / "live", rig.base / "other"
@@ -254,8 +312,12 @@ def test_applied_policies_are_in_force_without_a_signal(make_rig: Callable[..., 
     rig.start()
     with rig.http(rig.alice) as client:
         assert client.post("/v1/chat/completions", json=ask("x")).status_code == 200
-        apply(other, live)
+        version = apply(other, live).after
         wait_for(lambda: client.post("/v1/chat/completions", json=ask("x")).status_code == 404)
+        wait_for(lambda: rig.said().count(f"policies: {version}") == 1)
+        (live / version / "guard.yml").write_text("")
+        assert apply(other, live).is_mended
+        wait_for(lambda: rig.said().count(f"policies: {version}") == 2)
 
 
 def test_a_directory_that_is_gone_lets_nobody_in(make_rig: Callable[..., Rig]) -> None:

@@ -80,6 +80,21 @@ def test_nobody_who_is_forgotten_has_more_for_it() -> None:
     usage.ask(who)
 
 
+def test_silence_pays_no_debt() -> None:
+    clock, who = Time(), identity(tokens_per_minute=1000)
+    usage = Usage(clock)
+    usage.begin(who, 1).end(60_000)
+    for _ in range(2):
+        clock.now_s += 121
+        usage.sweep()
+        with pytest.raises(Refused) as caught:
+            usage.begin(who, 1)
+    assert caught.value.retry_after_s == pytest.approx(59 * 60 - 2 * 121, abs=2)
+    clock.now_s += 3600
+    usage.sweep()
+    assert not usage._users, "whoever owes nothing is forgotten"
+
+
 def test_a_limit_of_zero_is_no_absence_of_a_limit() -> None:
     with pytest.raises(Refused):
         Usage().ask(identity(requests_per_minute=0))
@@ -96,6 +111,20 @@ def test_clock_jump_back_makes_nothing_valid_again(monkeypatch: pytest.MonkeyPat
     assert clock.now() >= real() - 1
     monkeypatch.setattr(time, "time", lambda: real() + 86_400)
     assert clock.now() >= real() + 86_000, "a clock set forward is believed: fewer keys are valid, not more"
+
+
+def test_clock_that_was_set_forward_and_back_again_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, year_s = time.time, 365 * 86_400
+    monkeypatch.setattr(time, "time", lambda: real() - year_s)
+    clock = Clock()
+    behind = clock.now()
+    monkeypatch.setattr(time, "time", real)
+    corrected = clock.now()
+    assert corrected > behind + year_s - 1
+    monkeypatch.setattr(time, "time", lambda: real() - year_s)
+    assert clock.now() >= corrected
+    time.sleep(0.01)
+    assert clock.now() >= corrected + 0.01, "it does not stand still either"
 
 
 def test_users_take_turns() -> None:

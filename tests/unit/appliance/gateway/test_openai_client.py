@@ -201,6 +201,16 @@ def test_a_prompt_is_counted_by_the_engine_only_when_its_bytes_do_not_tell(rig: 
     assert [body.get("path") for body in rig.engine_saw()].count("/tokenize") - counted == 2
 
 
+def test_what_a_guard_masks_does_not_reach_the_engine_that_counts(rig: Rig) -> None:
+    key = rig.add("carl", prompt_max_tokens=5)
+    wait_until_known(rig, rig.openai(key))
+    with rig.http(key) as client:
+        assert client.post("/v1/chat/completions", json=ask("count CODE-4444 as masked")).status_code == 200
+    counted, answered = [body for body in rig.engine_saw() if "as masked" in str(body)]
+    assert (counted["content"], counted["prompt"]) == ("count [code] as masked",) * 2
+    assert "CODE-4444" not in str(answered)
+
+
 def test_a_client_certificate_is_an_identity_and_must_be_the_keys(rig: Rig) -> None:
     shown = hashlib.sha256(b"certificate").hexdigest()
     escaped = {name: quote(ssl.DER_cert_to_PEM_cert(name.encode())) for name in ("certificate", "another")}

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -139,6 +140,8 @@ def test_hours_are_those_of_the_sites_zone(tmp_path: Path) -> None:
         ("permit (principal, action, resource);", "expected @id"),
         ('@id("A b") permit (principal, action, resource);', "expected @id"),
         ('@id("a,b") permit (principal, action, resource);', "expected @id"),
+        ('@id("limits") forbid (principal, action, resource);', "a policy is called limits"),
+        ('@id("guard") permit (principal, action, resource);', "a policy is called guard"),
         (ALLOW_ALL + ALLOW_ALL, "two policies are called all"),
         ('@id("t") permit (principal == ?principal, action, resource);', "template"),
         ("}", "p.cedar"),
@@ -354,6 +357,30 @@ def test_a_version_that_somebody_changed_is_written_anew(tmp_path: Path, site: P
     (site / version / "p.cedar").write_text("permit (principal, action, resource); // mine")
     apply(one, site)
     assert (site / version / "p.cedar").read_text() == ALLOW_ALL
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda folder: (folder / "p.cedar").write_text(ALLOW_ALL + "// mine"), lambda folder: (folder / "mine").touch(),
+    shutil.rmtree,
+], ids=["edited", "added", "gone"])  # fmt: skip
+def test_policies_in_force_that_somebody_changed_are_written_anew(
+    tmp_path: Path, site: Path, ledger_here: Path, spoil: Callable[[Path], object]
+) -> None:
+    """What `read_folder` tells whoever meets them to do."""
+    one = write(tmp_path / "one")
+    version = apply(one, site).after
+    spoil(site / version)
+    with pytest.raises(PolicyRefused):
+        Policies.load(site / "current")
+    before = state(site)
+    assert apply(one, site, dry_run=True).is_mended
+    assert state(site) == before
+    assert apply(one, site).is_mended
+    assert Policies.load(site / "current").version == version
+    assert not apply(one, site).is_mended
+    with open_log(ledger_here) as log:
+        told = [parse(log.view.entry(number)) for number in range(log.size)][1:]
+    assert [event["details"]["before"] for event in told] == ["none", version]
 
 
 def test_a_broken_ledger_stops_a_change_of_policies(tmp_path: Path, site: Path, ledger_here: Path) -> None:
