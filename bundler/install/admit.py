@@ -53,8 +53,11 @@ def admit(source: Source, terms: Terms, *, remember: bool) -> Admitted:
     trust = _trust(source, terms, before)
     if remember:
 
-        def trusting(now: state.State) -> state.State:  # another run may have learned more in the meantime
-            return now.with_trust(trust if now.kept == before.kept else _trust(source, terms, now))
+        def trusting(now: state.State) -> state.State:
+            nonlocal trust
+            if now.kept != before.kept:  # another run learned more in the meantime
+                trust = _trust(source, terms, now)
+            return now.with_trust(trust)
 
         before = state.change(trusting)
     bundle = verify_statement(source, trust)
@@ -62,11 +65,13 @@ def admit(source: Source, terms: Terms, *, remember: bool) -> Admitted:
     require_not_older(
         bundle.offer, before.accepted, minimum=terms.minimum_version, order=order, used=before.used_orders
     )
-    try:
-        require_not_older(bundle.offer, before.accepted, minimum=terms.minimum_version)
-    except RolledBack:
-        return Admitted(bundle, order and order.digest)
-    return Admitted(bundle, None)
+    used = None
+    if order is not None:
+        try:
+            require_not_older(bundle.offer, before.accepted, minimum=terms.minimum_version)
+        except RolledBack:
+            used = order.digest
+    return Admitted(bundle, used)
 
 
 def _trust(source: Source, terms: Terms, known: state.State) -> Trust:

@@ -81,6 +81,16 @@ def test_only_forward(changes: dict[str, Any], says: str) -> None:
             require_not_older(offer(**changes), ACCEPTED, minimum=1)
 
 
+def test_one_version_is_one_bundle() -> None:
+    known = dataclasses.replace(ACCEPTED, statement_digest=DIGEST)
+    require_not_older(offer(), known, minimum=None)
+    other = dataclasses.replace(known, statement_digest="cd" * 32)
+    with pytest.raises(RolledBack, match="version 5 was accepted here with another Statement"):
+        require_not_older(offer(), other, minimum=None)
+    require_not_older(offer(), other, minimum=None, order=ORDER)
+    require_not_older(offer(version=6), other, minimum=None)
+
+
 def test_a_host_that_remembers_nothing_asks_for_the_lowest_version() -> None:
     with pytest.raises(InputInvalid, match="lowest version"):
         require_not_older(offer(), Accepted(), minimum=None)

@@ -127,6 +127,45 @@ def test_a_root_vouches_for_its_own_digest_alone(made: bundles.Made, tmp_path: P
         verify(other, made)
 
 
+def test_facts_are_those_of_the_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(statement, "facts", lambda *_: b"version=9\n")
+        made = bundles.make(tmp_path)
+    with pytest.raises(BundleMalformed, match="does not say what the Statement says"):
+        verify(made.folder, made)
+
+
+def test_a_root_lies_under_its_own_number(tmp_path: Path) -> None:
+    made = bundles.make(tmp_path)
+    trust = TrustFolder(made.trust)
+    trust.rotate((), (), {"root": 1})
+    for key in (made.builder, made.approver):
+        trust.sign(key)
+    pinned = trust.newest_root()[0].fingerprint
+    folder = bundles.sealed(tmp_path / "second", 2)
+    for key in (made.builder, made.approver):
+        sign_bundle(folder, key, made.trust, SilentReporter())
+    source = FolderSource(folder)
+    verify_statement(source, read_trust(source, pinned))
+    for kind in ("json", "flat"):
+        shutil.copy(folder / f"carrier/trust/2.root.{kind}", folder / f"carrier/trust/1.root.{kind}")
+    with pytest.raises(TrustRejected, match=r"1\.root\.json: expected version 1, found 2"):
+        read_trust(source, pinned)
+
+
+@pytest.mark.parametrize("name", ["9.root.flat", "revocations.flat"])
+def test_a_flat_twin_has_its_document_beside_it(folder: Path, made: bundles.Made, name: str) -> None:
+    (folder / "carrier/trust" / name).write_text("x")
+    with pytest.raises(BundleMalformed, match=rf"{name}: the twin of nothing"):
+        verify(folder, made)
+
+
+def test_no_document_is_setuid(folder: Path, made: bundles.Made) -> None:
+    (folder / "carrier/statement.json").chmod(0o4644)
+    with pytest.raises(BundleMalformed, match=r"statement\.json: setuid"):
+        verify(folder, made)
+
+
 def test_a_fingerprint_of_an_odd_length_is_no_fingerprint(folder: Path) -> None:
     with pytest.raises(TrustRejected, match="expected 64 or 96"):
         read_trust(FolderSource(folder), "0" * 65)
