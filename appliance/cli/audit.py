@@ -48,6 +48,9 @@ def init(file: Path) -> None:
     click.echo(f"log: {settings.folder}\nkey: {key.vkey}")
 
 
+#: Of entries.
+_KINDS = ("admitted", "completed", "started", "stopped", "epoch", "recovered", "hold", "expired")
+
 _index_option = click.option(
     "--index", metavar="PLACE",
     help="Where the index lies: a file, or postgresql:SOCKET-FOLDER/DATABASE; default: a file in the log's folder.",
@@ -61,7 +64,7 @@ _index_option = click.option(
 @click.option("--model", help="Entries of this model.")
 @click.option("--decision", type=click.Choice(["allow", "deny"]), help="Admissions decided so.")
 @click.option("--request-id", help="One request, by the gateway's id.")
-@click.option("--kind", help="admitted, completed, started, stopped, epoch, recovered, hold, expired.")
+@click.option("--kind", type=click.Choice(_KINDS), help="What it tells.")
 @click.option("--of", type=click.IntRange(min=0), help="How the request with this seq ended.")
 @click.option("--since", default="", help="From this time on, as 2026-11-21 (UTC) or 2026-11-21T08:00Z.")
 @click.option("--until", default="", help="Before this time; of a day, before it begins.")
@@ -96,6 +99,8 @@ def search(
     if as_json:
         show_json("airgap.audit-search/1", {"entries": found})
         return
+    if not found:
+        click.echo("no entry fits", err=True)
     for entry in found:
         rest = {name: value for name, value in entry.items() if name not in _COMMON}
         click.echo(f"{entry['seq']:8} {entry['time']} {entry['kind']:10} {json.dumps(rest, ensure_ascii=False)}")
