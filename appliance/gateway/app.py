@@ -60,7 +60,8 @@ class App:
         try:
             await self._serve(call, scope, receive)
         except Refused as error:
-            refused = error.with_traceback(None)  # which leads back here, and would hold the body until a collection
+            # Both lead back here, and would hold the body until a collection.
+            refused, error.__context__ = error.with_traceback(None), None
         except asyncio.CancelledError:
             if call.ended is None:
                 raise
@@ -181,6 +182,7 @@ class App:
         duration_s = time.monotonic() - call.started_s
         model, role = call.model.name if call.model else "", call.identity.role if call.identity else ""
         answer, status = call.answer, refused.code if refused is not None else "ok"
+        call.answer = None  # it leads back to the call
         metrics = self._service.metrics
         metrics.request(model, role, status, duration_s)
         if call.share is not None:
