@@ -11,6 +11,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -131,7 +132,8 @@ def show_error(error: AirgapError) -> None:
     for line in rest:
         click.echo(f"  {line}", err=True)
     hint = error.hint or f"see docs/how-to/troubleshooting.md, section {error.exit_code}"
-    click.echo(f"  next: {_printable(hint)}", err=True)
+    manual = Path(sys.prefix) / "share/doc/airgap"  # comes with the release; hints call it docs/
+    click.echo(f"  next: {_printable(hint.replace('docs/', f'{manual}/') if manual.is_dir() else hint)}", err=True)
 
 
 def _printable(line: str) -> str:

@@ -70,6 +70,19 @@ def test_short_passphrases_and_open_files_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "bob.key").exists()
 
 
+def test_hints_name_the_manual_that_came_with_the_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = errors.BundleMalformed("small-1: torn")
+    bundler.cli.show_error(problem)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    (tmp_path / "share/doc/airgap").mkdir(parents=True)
+    bundler.cli.show_error(problem)
+    plain, there = (line for line in capsys.readouterr().err.splitlines() if "next: " in line)
+    assert plain == "  next: see docs/how-to/troubleshooting.md, section 13"
+    assert there == f"  next: see {tmp_path}/share/doc/airgap/how-to/troubleshooting.md, section 13"
+
+
 def test_errors_name_object_and_next_step(tmp_path: Path) -> None:
     done = airgap("verify", tmp_path, "--fingerprint", "0" * 64)
     assert done.returncode == errors.BundleMalformed.exit_code
