@@ -48,7 +48,8 @@ def explain(entry: dict[str, Any], policies: Path) -> Explanation:
     """
     if entry.get("kind") != "admitted":
         raise InputInvalid(
-            f"entry {entry.get('seq')}: expected a decision, found {entry.get('kind')}", "its `of` names one"
+            f"entry {entry.get('seq')}: expected a decision, found {entry.get('kind')}",
+            f"airgap audit explain {entry['of']}" if "of" in entry else "airgap audit search --kind admitted",
         )
     found = _TEXT_RULE.findall(entry["reason"])
     asked = entry.get("explanation")

@@ -85,6 +85,10 @@ def _link(folder: Path) -> Path | None:
         if not stat.S_ISLNK(folder.lstat().st_mode):
             return None
         to = str(folder.readlink())
+    except FileNotFoundError as error:
+        if folder.name == "current":
+            raise PolicyRefused(f"{folder}: no policies are in force", "airgap policy apply FOLDER") from error
+        raise PolicyRefused(f"{folder}: not there", "name a policy folder") from error
     except OSError as error:
         raise PolicyRefused(f"{folder}: {error.strerror}", "name a policy folder") from error
     if folder.name != "current" or not VERSION.fullmatch(to):

@@ -102,6 +102,9 @@ def command(
         except IntegrityFailure as error:
             if receipt is not None and signer is not None:
                 write_whole(receipt, refused(source, pinned, error).signed_by(signer))
+            if as_json:
+                content = {"verdict": "refused", "exit_code": error.exit_code, "reason": error.message}
+                show_json("airgap.verify/1", content)
             raise
         found = accepted(verified, models_read=models is None)
         if receipt is not None and signer is not None:

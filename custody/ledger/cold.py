@@ -38,7 +38,10 @@ def names_of(view: View, first: int, last: int | None) -> list[str]:
     count = head.size // segment.SEGMENT_ENTRIES if head is not None else 0
     end = count if last is None else last + 1
     if not 0 <= first < end <= count:
-        raise InputInvalid(f"segments {first} to {end - 1}: expected some of the {count} that are complete", "")
+        raise InputInvalid(
+            f"segments {first} to {end - 1}: expected some of the {count} that are complete",
+            f"{segment.SEGMENT_ENTRIES} entries make one: wait for more, or export without --segments",
+        )
     names = view.segments()[first:end]
     for name in names:
         if not view.has_text(name):

@@ -15,6 +15,7 @@ from custody.ledger.origin import load_public
 from custody.ledger.tree import Frontier
 
 CHECKPOINT = "checkpoint"
+_COUNT = "airgap ledger verify, or airgap audit verify for the audit log, says how many there are"
 
 
 class View:
@@ -141,7 +142,7 @@ class View:
             return found
         if 0 <= index < len(self.segments()[:-1]) * segment.SEGMENT_ENTRIES:
             raise InputInvalid(f"{self.key.name}: entry {index} has expired, its text is gone", "airgap audit verify")
-        raise InputInvalid(f"{self.key.name}: no entry {index}", "airgap ledger show")
+        raise InputInvalid(f"{self.key.name}: no entry {index}", _COUNT)
 
     def marked(self, mark: bytes) -> Iterator[tuple[int, bytes]]:
         """Entries that hold these bytes, with their numbers; faster than reading every entry."""
@@ -160,7 +161,7 @@ class View:
             LedgerBroken: entry, hashes and head do not belong together.
         """
         if not 0 <= index < head.size:
-            raise InputInvalid(f"entry {index}: expected one below {head.size}, the checkpoint's size", "")
+            raise InputInvalid(f"entry {index}: expected one below {head.size}, the checkpoint's size", _COUNT)
         entry = self.entry(index)
         try:
             path = tree.inclusion_proof(index, head.size, self.hashes.node)
@@ -182,7 +183,7 @@ class View:
         """
         first, last = segment.number_of(name), head.size - 1
         if first + segment.SEGMENT_ENTRIES > head.size:
-            raise InputInvalid(f"segment {name}: expected one below entry {head.size}, the checkpoint's size", "")
+            raise InputInvalid(f"segment {name}: expected one below entry {head.size}, the checkpoint's size", _COUNT)
         try:
             # The path of its first entry: below the segment's head it knows that segment alone.
             path = tree.inclusion_proof(first, head.size, self.hashes.node)[segment.LEVEL :]

@@ -73,15 +73,17 @@ class Root:
                     f"root: person {person.name}: profile {self.profile.name} knows no {min(odd)}",
                     f"give keys of {' and '.join(sorted(self.profile.schemes))}",
                 )
+        schemes = sorted(self.profile.schemes)
+        held = "hold that role" + (f" with keys of {' and '.join(schemes)}" if schemes[1:] else "")
         for role in ("root", "builder", "approver"):
             count = sum(role in person.roles and self._complete(person.keys) for person in self.persons)
             wanted = self.thresholds.get(role, 0)
             if not 1 <= wanted <= count:
-                raise TrustRejected(f"root: threshold for {role} is {wanted}, and {count} persons hold that role")
+                raise TrustRejected(f"root: threshold for {role} is {wanted}, and {count} persons {held}")
         holders = sum("recovery" in person.roles and self._complete(person.keys) for person in self.persons)
         if "recovery" in self.thresholds and not 1 <= self.thresholds["recovery"] <= holders:
             raise TrustRejected(
-                f"root: threshold for recovery is {self.thresholds['recovery']}, and {holders} persons hold that role"
+                f"root: threshold for recovery is {self.thresholds['recovery']}, and {holders} persons {held}"
             )
         if set(self.thresholds) - set(ROLES):
             raise TrustRejected("root: a threshold for an unknown role")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -205,6 +208,15 @@ def test_refuses_another_root(made: Made, tmp_path: Path) -> None:
     for done in judge(other.folder, made.fingerprint).values():
         assert done.returncode == 14
         assert other.fingerprint in done.stdout + done.stderr
+
+
+def test_a_refusal_is_told_to_machines_too(made: Made, tmp_path: Path) -> None:
+    other = make(tmp_path / "other")
+    argv = [Path(sys.executable).with_name("airgap"), "verify", other.folder, "--fingerprint", made.fingerprint]
+    done = subprocess.run([*argv, "--json"], capture_output=True, text=True, check=False)
+    content = json.loads(done.stdout)
+    assert (done.returncode, content["verdict"], content["exit_code"]) == (14, "refused", 14)
+    assert made.fingerprint in content["reason"]
 
 
 def test_sign_refuses_a_stranger(made: Made, copy: Path) -> None:
