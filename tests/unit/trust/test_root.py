@@ -107,7 +107,7 @@ def test_a_key_of_another_profile_voids_a_root() -> None:
 
 def test_a_person_without_both_keys_holds_no_role_of_cnsa() -> None:
     lonely = Person("carol", ("recovery",), (PrivateKey.generate().public,))
-    with pytest.raises(TrustRejected, match="and 0 persons hold that role with keys of .* and ml-dsa-87"):
+    with pytest.raises(TrustRejected, match=r"and 0 persons hold that role with keys of .* and ml-dsa-87"):
         replace(cnsa(lonely), thresholds={"root": 1, "builder": 1, "approver": 1, "recovery": 1})
 
 
