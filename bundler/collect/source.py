@@ -20,7 +20,7 @@ from custody.errors import InputInvalid
 
 #: What goes into this project's wheel, and into the digest that stands for it.
 PROJECT_PARTS = (
-    "pyproject.toml", "README.md", "LICENSE", "appliance", "bundler", "custody", "docs/man", "playbooks", "roles",
+    "pyproject.toml", "README.md", "LICENSE", "appliance", "bundler", "custody", "docs", "playbooks", "roles",
     "plugins",
 )  # fmt: skip
 #: Left out wherever they lie: made by running or testing.
