@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from custody._run import run
+from custody.errors import TargetRefused
 from custody.lock import alone
 
 START_LABEL = "airgap-start"
@@ -19,6 +23,7 @@ PBKDF_MEMORY_KIB = 256 << 10
 _CIPHER = "aes-xts-plain64"
 #: GPT, alignment and the LUKS2 header (16 MiB) beside the two file systems.
 OVERHEAD_BYTES = 32 << 20
+_PATIENCE_S = 60
 
 
 @contextmanager
@@ -30,15 +35,17 @@ def at_work() -> Iterator[None]:
     """
     _MOUNT.mkdir(mode=0o700, exist_ok=True)
     with alone(_MOUNT.with_suffix(".lock"), "another airgap burn"):
-        while _MOUNT.is_mount():
-            run(["umount", _MOUNT])
-        if _MAPPER.exists():
-            run(["cryptsetup", "close", MAPPER_NAME])
+        _close_leftovers()
         yield
 
 
 def partition_disk(disk: Path, start_bytes: int) -> None:
-    """Write a GPT with the two partitions; everything on the disk is lost."""
+    """Write a GPT with the two partitions; everything on the disk is lost.
+
+    Raises:
+        TargetRefused: another program uses the disk.
+    """
+    wait_until_free(disk)
     run(["wipefs", "--all", "--force", "--quiet", disk])
     start_mib = -(-start_bytes // (1 << 20))
     table = (
@@ -48,6 +55,33 @@ def partition_disk(disk: Path, start_bytes: int) -> None:
     )
     run(["sfdisk", "--quiet", "--wipe", "always", "--wipe-partitions", "always", disk], stdin=table.encode())
     run(["udevadm", "settle", "--timeout=30"], ok=(0, 1))
+
+
+def _close_leftovers() -> None:
+    while _MOUNT.is_mount():
+        run(["umount", _MOUNT])
+    if _MAPPER.exists():
+        run(["cryptsetup", "close", MAPPER_NAME])
+
+
+def wait_until_free(disk: Path) -> None:
+    """Wait for what a killed burn had begun: a program outlives it for a while, and may still open something.
+
+    Raises:
+        TargetRefused: another program uses the disk.
+    """
+    until_s = time.monotonic() + _PATIENCE_S
+    while True:
+        _close_leftovers()
+        try:
+            os.close(os.open(disk, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            if time.monotonic() > until_s:
+                raise TargetRefused(f"{disk}: expected that nobody uses it, found it in use", "lsof, lsblk") from error
+        time.sleep(0.2)
 
 
 def format_luks(partition: Path, passphrase: bytes) -> None:
