@@ -74,8 +74,8 @@ def test_hints_name_the_manual_that_came_with_the_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     problem = errors.BundleMalformed("small-1: torn")
-    bundler.cli.show_error(problem)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    bundler.cli.show_error(problem)
     (tmp_path / "share/doc/airgap").mkdir(parents=True)
     bundler.cli.show_error(problem)
     plain, there = (line for line in capsys.readouterr().err.splitlines() if "next: " in line)
