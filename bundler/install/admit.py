@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.install import state
-from custody.errors import InputInvalid, RolledBack
+from custody.errors import InputInvalid
 from custody.trust.chain import Trust
 from custody.trust.policy import ORDER_LIMIT_BYTES, parse_order, require_not_older
 from custody.trust.verify import Source, VerifiedBundle, read_trust, verify_statement
@@ -62,16 +62,10 @@ def admit(source: Source, terms: Terms, *, remember: bool) -> Admitted:
         before = state.change(trusting)
     bundle = verify_statement(source, trust)
     order = None if terms.order is None else parse_order(_read(terms.order), trust, str(terms.order))
-    require_not_older(
+    takes_order = require_not_older(
         bundle.offer, before.accepted, minimum=terms.minimum_version, order=order, used=before.used_orders
     )
-    used = None
-    if order is not None:
-        try:
-            require_not_older(bundle.offer, before.accepted, minimum=terms.minimum_version)
-        except RolledBack:
-            used = order.digest
-    return Admitted(bundle, used)
+    return Admitted(bundle, order.digest if order is not None and takes_order else None)
 
 
 def _trust(source: Source, terms: Terms, known: state.State) -> Trust:

@@ -135,13 +135,16 @@ def require_readable(identity: Identity) -> None:
 
 def require_not_older(
     offer: Offer, accepted: Accepted, *, minimum: int | None, order: Order | None = None, used: tuple[str, ...] = ()
-) -> None:
+) -> bool:
     """Refuse a bundle that goes back in version or security epoch, is another with one version, or changes the channel.
 
     Args:
         minimum: the lowest version, from the paper; wanted when nothing was accepted before.
         order: leave to go back.
         used: digests of orders that were used before.
+
+    Returns:
+        Whether it took the order.
 
     Raises:
         RolledBack: with both numbers.
@@ -158,7 +161,7 @@ def require_not_older(
             raise RolledBack(
                 f"{identity.id}: expected version {minimum} or newer, from the paper", "use a newer medium"
             )
-        return
+        return False
     if identity.channel != accepted.channel:
         raise RolledBack(
             f"{identity.id}: expected channel {accepted.channel}, found {identity.channel}",
@@ -179,6 +182,7 @@ def require_not_older(
             f"{identity.id}: {behind[0]}",
             "a newer bundle has a higher version; a downgrade needs an order of its own, signed by the recovery role",
         )
+    return bool(behind)
 
 
 def _allows(order: Order, offer: Offer, accepted: Accepted, used: tuple[str, ...]) -> bool:
