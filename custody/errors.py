@@ -11,6 +11,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: names on a medium are whoever's who made it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 class AirgapError(Exception):
     """Something was refused or could not be done.
 

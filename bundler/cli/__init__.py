@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 import custody
-from custody.errors import AirgapError, EnvironmentProblem, SpaceShort
+from custody.errors import AirgapError, EnvironmentProblem, SpaceShort, printable
 
 #: Where → command → module that holds a click command called `command`, and what the list of commands says of it.
 #: The appliance's commands are known by name alone.
@@ -127,15 +127,10 @@ def _of_the_machine(error: OSError) -> AirgapError:
 
 def show_error(error: AirgapError) -> None:
     """An error as people read it: what, then the next thing to do."""
-    first, *rest = map(_printable, error.message.split("\n") if error.message else [type(error).__name__])
+    first, *rest = map(printable, error.message.split("\n") if error.message else [type(error).__name__])
     click.secho(f"airgap: {first}", fg="red", err=True)
     for line in rest:
         click.echo(f"  {line}", err=True)
     hint = error.hint or f"see docs/how-to/troubleshooting.md, section {error.exit_code}"
     manual = Path(sys.prefix) / "share/doc/airgap"  # comes with the release; hints call it docs/
-    click.echo(f"  next: {_printable(hint.replace('docs/', f'{manual}/') if manual.is_dir() else hint)}", err=True)
-
-
-def _printable(line: str) -> str:
-    """A line without what a terminal would obey: names on a medium are whoever's who made it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    click.echo(f"  next: {printable(hint.replace('docs/', f'{manual}/') if manual.is_dir() else hint)}", err=True)

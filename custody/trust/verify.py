@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from custody.errors import BundleMalformed, DigestMismatch, SignatureRejected, TrustRejected
+from custody.errors import BundleMalformed, DigestMismatch, SignatureRejected, TrustRejected, printable
 from custody.report import Reporter
 from custody.trust import statement as statements
 from custody.trust.chain import Carried, Kept, Trust, believe
@@ -57,8 +57,8 @@ class Found:
 
     @property
     def shown(self) -> str:
-        """The path for people: whoever made the medium chose it, and a terminal obeys what it is sent."""
-        return "".join(letter if letter.isprintable() else "?" for letter in self.path)
+        """The path for people, in one line."""
+        return printable(self.path)
 
 
 class Source(Protocol):
