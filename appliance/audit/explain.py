@@ -13,13 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from appliance.audit.fields import NAME_CHARACTERS
 from appliance.gateway.identity import Identity, Limits
 from custody.errors import AirgapError, InputInvalid
 
 #: What a rule for texts found, as the gateway writes it: `guard NAME: ACTION COUNT`.
 _TEXT_RULE = re.compile(r"(?:^|; )guard ([a-z0-9._-]+: [a-z]+ \d+)")
-#: Characters that the gateway records of a name.
-_NAME = 256
 #: Values of `policy_id` where no policy decided.
 _OTHERS = {"": "no policy", "limits": "the user's limits", "guard": "a rule for texts"}
 
@@ -99,5 +98,5 @@ def _again(entry: dict[str, Any], asked: dict[str, Any], folder: Path) -> str:
         identity, model, action=asked["action"], client_ip=entry["client_ip"], purpose=asked["purpose"],
         now=datetime.fromisoformat(asked["at"]).timestamp(),
     )  # fmt: skip
-    is_same = (found.allowed, found.policy_id[:_NAME]) == (entry["decision"] == "allow", entry["policy_id"])
+    is_same = (found.allowed, found.policy_id[:NAME_CHARACTERS]) == (entry["decision"] == "allow", entry["policy_id"])
     return f"{'the same' if is_same else 'ANOTHER ANSWER'}: {found.reason}"

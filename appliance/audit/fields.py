@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from custody.ledger.moment import Moment
 
 SCHEMA = "airgap.audit/1"
-_Name = Annotated[str, Field(max_length=256)]
+#: Bounds of what an entry says; who writes one cuts to them.
+NAME_CHARACTERS, REASON_CHARACTERS = 256, 4096
+_Name = Annotated[str, Field(max_length=NAME_CHARACTERS)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: Canonical JSON has no larger numbers.
 _Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -68,7 +70,7 @@ class Admitted(_Strict):
     model_digest: _Name
     policy_id: _Name
     decision: Literal["allow", "deny"]
-    reason: Annotated[str, Field(max_length=4096)]
+    reason: Annotated[str, Field(max_length=REASON_CHARACTERS)]
     prompt_sha256: _Sha256
     request_id: _Name
     policy_sha256: _Sha256 | None = None

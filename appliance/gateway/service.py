@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from appliance.audit.fields import NAME_CHARACTERS, REASON_CHARACTERS
 from appliance.gateway import body, refusal
 from appliance.gateway.call import Call
 from appliance.gateway.config import Config, ModelSettings
@@ -28,7 +29,7 @@ from appliance.gateway.refusal import Refused
 from appliance.gateway.responses import Response, Responses
 from appliance.gateway.upstream import Broken, Connection, Engine
 
-_NAME, _REASON, _GROUPS = 256, 4096, 256
+_GROUPS = 256
 #: Refusals of one user for asking too much are recorded once in so many seconds, with the number of those between.
 _FOLD_S = 1.0
 _JSON = json.JSONEncoder(ensure_ascii=False)
@@ -157,7 +158,8 @@ class Service:
             raise refusal.no_model()
         decision = self._decided(call, identity, model.model, route.action)
         if not decision.allowed:
-            told["policy_id"], told["reason"] = decision.policy_id[:_NAME], decision.reason[:_REASON]
+            told["policy_id"] = decision.policy_id[:NAME_CHARACTERS]
+            told["reason"] = decision.reason[:REASON_CHARACTERS]
             if not self._may(call, identity, model.model, "list"):
                 raise refusal.no_model()
             call.model = model
@@ -169,10 +171,10 @@ class Service:
         masked, findings = self.policies.guard.check(model.label, texts)
         found = "; ".join(f"guard {one.rule}: {one.action} {one.count}" for one in findings)
         if any(one.action == "block" for one in findings):
-            told["policy_id"], told["reason"] = "guard", found[:_REASON]
+            told["policy_id"], told["reason"] = "guard", found[:REASON_CHARACTERS]
             raise refusal.invalid("the text has what this model may not be given", code="content_filter")
-        told["policy_id"] = decision.policy_id[:_NAME]
-        told["reason"] = f"{decision.reason}; {found}"[:_REASON] if found else decision.reason[:_REASON]
+        told["policy_id"] = decision.policy_id[:NAME_CHARACTERS]
+        told["reason"] = (f"{decision.reason}; {found}" if found else decision.reason)[:REASON_CHARACTERS]
         if masked != texts:
             content.update(body.respoken(content, masked))
         return model
