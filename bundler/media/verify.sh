@@ -1,8 +1,8 @@
 # verify.sh: how a bundle is judged without this project's Python; carried by `start` and by the auditor's `check`.
 #
 # Needs openssl (3.5 or newer for profile cnsa), and of a plain Debian: sha256sum, sha384sum, base64, find, sed, awk,
-# grep, sort, comm, cmp, cut, tr, cp, stat, df. From its carrier it wants $here (a folder with sealed/ and carrier/, only read), $WORK
-# (a new folder), and the functions `say` (a step), `note` (a fact) and `die` (exit code, message, next). Formats:
+# grep, sort, comm, cmp, cut, tr, cp, stat, df. From its carrier it wants $here (a folder with sealed/ and carrier/,
+# only read), $WORK (a new folder), and the functions `say` (a step), `note` (a fact) and `die` (exit code, message, next). Formats:
 # docs/design/trust.md.
 # JSON is not parsed: everything that is read here has one spelling (RFC 8785), and what is not of the expected form is
 # refused. Inside of a JSON string every quotation mark follows a backslash, so no text can pass for a key.
