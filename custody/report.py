@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -25,10 +26,19 @@ from rich.progress import (
     TransferSpeedColumn,
 )  # fmt: skip
 
+from custody.errors import printable
+
 
 def show_json(schema: str, content: dict[str, Any]) -> None:
     """A result for machines: one JSON object on standard output; `schema` is `airgap.<noun>/<version>`."""
     click.echo(json.dumps({"schema": schema, **content}, indent=1, sort_keys=True))
+
+
+def show_folded(text: str, indent: int) -> None:
+    """A line for people; what is beyond 80 columns goes on below, `indent` columns in. Words stay whole, to copy."""
+    below = " " * indent
+    lines = textwrap.wrap(printable(text), 80, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
+    click.echo("\n".join(lines))
 
 
 class Meter(Protocol):

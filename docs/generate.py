@@ -7,6 +7,7 @@ hand-written text keeps it: only what stands between the two marks is replaced. 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,7 @@ def _commands(command: click.Command, context: click.Context) -> Iterator[Comman
         name=context.command_path,
         usage=" ".join(command.collect_usage_pieces(context)),
         paragraphs=[text for text in paragraphs if "Example:" not in text],
-        examples=[line.removeprefix("Example: ") for line in examples],
+        examples=[re.sub("^ +", "    ", line.removeprefix("Example: ")) for line in examples],
         options=[
             record
             for option in command.get_params(context)

@@ -12,7 +12,7 @@ import click
 from appliance.cli.audit_keep import expire, explain, hold
 from appliance.cli.audit_log import config_option, log_option, open_view
 from custody.errors import InputInvalid, TargetRefused
-from custody.report import show_json
+from custody.report import show_folded, show_json
 
 
 @click.group()
@@ -102,8 +102,14 @@ def search(
     if not found:
         click.echo("no entry fits", err=True)
     for entry in found:
-        rest = {name: value for name, value in entry.items() if name not in _COMMON}
-        click.echo(f"{entry['seq']:8} {entry['time']} {entry['kind']:10} {json.dumps(rest, ensure_ascii=False)}")
+        known = {name: value for name, value in entry.items() if name not in _COMMON and value is not None}
+        rest = "  ".join(f"{name}={_word(value)}" for name, value in known.items())
+        show_folded(f"{entry['seq']:8} {entry['time']} {entry['kind']:10} {rest}", 3)
+
+
+def _word(value: object) -> str:
+    """A value as one word; a text that is none, as JSON has it."""
+    return value if isinstance(value, str) and value and " " not in value else json.dumps(value, ensure_ascii=False)
 
 
 #: Epochs without a copy that are named; all are counted.
@@ -227,7 +233,8 @@ def export(out: Path, segments: str | None, after: Path | None, folder: Path) ->
 
     \b
     Example: airgap audit export /media/audit/log
-    Example: airgap audit export /media/worm/2026 --segments 0-3 --after 2025.checkpoint
+    Example: airgap audit export /media/worm/2026 \\
+                 --segments 0-3 --after 2025.checkpoint
     """
     from appliance.audit.epoch import FOLDER
     from appliance.audit.escrow import compare

@@ -44,7 +44,8 @@ def receive(listen: str, log_key: Path | None, folder: Path, as_json: bool) -> N
     airgap ledger verify --ledger FOLDER.
 
     \b
-    Example: airgap diode receive --listen 10.9.0.2:5514 --log-key log.vkey --folder /srv/diode/site-7
+    Example: airgap diode receive --listen 10.9.0.2:5514 --log-key log.vkey \\
+                 --folder /srv/diode/site-7
     """
     from appliance.diode.receive import RECEIVING, Receiver
     from appliance.diode.receive import listen as core_listen

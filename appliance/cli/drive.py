@@ -211,7 +211,8 @@ def decommission(serial: str, psid_file: Path | None, secrets_file: Path | None,
     A drive that encrypts makes new keys; of another one the volume's keys are destroyed.
 
     \b
-    Example: airgap drive decommission S6CKNX0T123456 --secrets /run/escrow.json --out /root
+    Example: airgap drive decommission S6CKNX0T123456 \\
+                 --secrets /run/escrow.json --out /root
     """
     import hashlib
     import socket

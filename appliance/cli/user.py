@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from custody.errors import InputInvalid, LedgerUnwritable, OperatorMistake, TargetRefused
-from custody.report import show_json
+from custody.report import show_folded, show_json
 
 if TYPE_CHECKING:
     from appliance.gateway.identity import Limits
@@ -114,8 +114,10 @@ def add(
     """Add the user NAME and give out a key. It is shown this once; what is kept cannot be turned back into it.
 
     \b
-    Example: airgap user add alice --group clinicians --requests-per-minute 30 --key-out alice.key
-    Example: airgap user add audit-2026 --role auditor --expires-in 8h --key-out audit.key
+    Example: airgap user add alice --group clinicians \\
+                 --requests-per-minute 30 --key-out alice.key
+    Example: airgap user add audit-2026 --role auditor \\
+                 --expires-in 8h --key-out audit.key
     """
     from appliance.gateway.people import People
 
@@ -145,14 +147,16 @@ def list_users(everybody: bool, as_json: bool, folder: Path) -> None:
     if as_json:
         show_json("airgap.users/1", {"users": [_told(user, now) for user in users]})
         return
-    click.echo(f"{'user':24} {'role':12} {'state':8} {'expires':20} {'keys':>4}  groups")
+    if not users:
+        click.echo("nobody may use the service; next: airgap user add --help", err=True)
+        return
+    click.echo(f"{'user':20} {'role':10} {'state':7} {'expires':20} {'keys':>4}  groups")
     for user in users:
         keys = sum(each.revoked_at is None and not _is_past(each.expires_at, now) for each in user.keys)
         keys += sum(each.revoked_at is None for each in user.certificates)
         state = _state(user, now)
-        click.echo(
-            f"{user.user_id:24} {user.role:12} {state:8} {_time(user.expires_at):20} {keys:4}  {', '.join(user.groups)}"
-        )
+        row = f"{user.user_id:20} {user.role:10} {state:7} {_time(user.expires_at):20} {keys:4}"
+        show_folded(f"{row}  {', '.join(user.groups)}", 21)
 
 
 @command.command()

@@ -111,8 +111,10 @@ class People:
         """Everybody there ever was, by name.
 
         Raises:
-            EnvironmentProblem: the database is broken.
+            EnvironmentProblem: there is no database, or a broken one.
         """
+        if not self._file.exists():
+            raise EnvironmentProblem(f"{self._file}: expected the people, found no file", "airgap user init")
         with closing(self._open()) as database:
             return [_user(database, row) for row in database.execute("SELECT * FROM user ORDER BY user_id")]
 

@@ -15,7 +15,8 @@ def command(folder: Path) -> None:
     """Write the auditor's kit to the new FOLDER: a script that judges a bundle with openssl alone, and its page.
 
     \b
-    Example: airgap audit-kit /media/audit && sh /media/audit/check /srv/demo-1 3f9a...
+    Example: airgap audit-kit /media/audit && \\
+                 sh /media/audit/check /srv/demo-1 3f9a...
     """
     from bundler.media.kit import kit
     from custody.trust.profile import ALGORITHMS, hexdigest

@@ -37,7 +37,8 @@ def command(
     """Write BUNDLE to the medium TARGET, encrypted, and read all of it back.
 
     \b
-    Example: airgap burn /srv/bundles/demo-1 /dev/sdb --fingerprint 3f9a... --serial 4C53000123
+    Example: airgap burn /srv/bundles/demo-1 /dev/sdb \\
+                 --fingerprint 3f9a... --serial 4C53000123
     """
     from bundler.bundle.read import FolderSource
     from bundler.cli.record import record_bundle

@@ -49,7 +49,8 @@ def new(
     \b
     Example: airgap keys new alice --out /media/stick
     Example: airgap keys new alice-pq --scheme ml-dsa-87
-    Example: airgap keys new alice --token pkcs11:token=alice --module /usr/lib/softhsm/libsofthsm2.so
+    Example: airgap keys new alice --token pkcs11:token=alice \\
+                 --module /usr/lib/softhsm/libsofthsm2.so
     """
     _require_name(name)
     private, public = out / f"{name}.key", out / f"{name}.pub"

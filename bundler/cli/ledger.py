@@ -9,7 +9,7 @@ import click
 
 from bundler.cli.key import key_options, opened
 from custody.errors import InputInvalid, TargetRefused
-from custody.report import show_json
+from custody.report import show_folded, show_json
 
 if TYPE_CHECKING:
     from custody.ledger.checkpoint import Checkpoint
@@ -88,7 +88,7 @@ def show(last: int | None, as_json: bool, folder: Path) -> None:
     for number, event in events:
         details = "  ".join(f"{name}={value}" for name, value in event["details"].items() if name != "checkpoint")
         line = f"{number:6} {event['time']} {event['event']:14} {event['subject']}  by {event['who']}@{event['host']}"
-        click.echo("  ".join(part for part in (line, event["digest"], details) if part))
+        show_folded("  ".join(part for part in (line, event["digest"], details) if part), 3)
 
 
 @command.command()
@@ -103,7 +103,8 @@ def verify(against: tuple[Path, ...], log_key: Path | None, as_json: bool, folde
     """Read all of the ledger: is it intact, and does it go on from every checkpoint that is given?
 
     \b
-    Example: airgap ledger verify --against 2026-10.checkpoint --log-key site-7.vkey
+    Example: airgap ledger verify --against 2026-10.checkpoint \\
+                 --log-key site-7.vkey
     """
     from custody.ledger.checkpoint import open_checkpoint
     from custody.ledger.verify import verify as core
@@ -140,7 +141,8 @@ def checkpoint(
 
     \b
     Example: airgap ledger checkpoint -o 2026-11.checkpoint
-    Example: airgap ledger checkpoint -o 2026-11.checkpoint --name alice --key alice.key
+    Example: airgap ledger checkpoint -o 2026-11.checkpoint \\
+                 --name alice --key alice.key
     """
     from custody.atomic import write_whole
     from custody.ledger.log import open_log

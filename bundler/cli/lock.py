@@ -42,7 +42,8 @@ def command(
 
     \b
     Example: airgap lock manifests/demo.yml
-    Example: airgap lock manifests/demo.yml --inventory host.json --inventory-key 3f9a...
+    Example: airgap lock manifests/demo.yml \\
+                 --inventory host.json --inventory-key 3f9a...
     """
     from bundler.collect.cache import Cache
     from bundler.collect.resolve import resolve

@@ -64,9 +64,11 @@ def command(
     The key is a file, or lies on a PKCS#11 token; the token's PIN is asked for, or read from --passphrase-file.
 
     \b
-    Example: airgap sign /srv/bundles/demo-1 --key alice.key --trust trust --base /srv/bundles/demo-0
+    Example: airgap sign /srv/bundles/demo-1 --key alice.key --trust trust \\
+                 --base /srv/bundles/demo-0
     Example: airgap sign /srv/bundles/demo-1 --trust trust \\
-                 --key 'pkcs11:token=alice;object=alice' --module /usr/lib/softhsm/libsofthsm2.so
+                 --key 'pkcs11:token=alice;object=alice' \\
+                 --module /usr/lib/softhsm/libsofthsm2.so
 
     Without a key on this machine: --export writes a request, a machine in another room signs it, --attach brings the
     signature back. A small bundle's request carries the Statement, which that machine counts and hashes for itself. A
@@ -76,7 +78,8 @@ def command(
     \b
     Example: airgap sign /srv/bundles/demo-1 --export demo-1.request --trust trust
     Example: airgap sign demo-1.request --key alice.key -o demo-1.signature
-    Example: airgap sign /srv/bundles/demo-1 --attach demo-1.signature --trust trust
+    Example: airgap sign /srv/bundles/demo-1 \\
+                 --attach demo-1.signature --trust trust
     """
     options = _Options(key, module, passphrase_file, trust, base, whole, request_digest, yes, dry_run)
     request = bundle.is_file()

@@ -30,7 +30,8 @@ def command(
     They check it with what they have, from their own copy of the key:
 
     \b
-    model_signing verify key model.gguf --signature model.gguf.sig --public_key KEYID.pem
+    model_signing verify key model.gguf --signature model.gguf.sig \\
+        --public_key KEYID.pem
     """
     from bundler.bundle.oms import sign_models
     from bundler.bundle.read import FolderSource

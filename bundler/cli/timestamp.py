@@ -30,7 +30,8 @@ def command(
 
     \b
     Example: airgap timestamp 2026-11.checkpoint --request 2026-11.tsq
-    Example: airgap timestamp 2026-11.checkpoint --attach 2026-11.tsr --authority tsa.pem
+    Example: airgap timestamp 2026-11.checkpoint \\
+                 --attach 2026-11.tsr --authority tsa.pem
     Example: airgap timestamp /srv/bundles/demo-1 --verify --authority tsa.pem
     """
     from custody import timestamp

@@ -53,7 +53,8 @@ def init(folder: Path, persons: tuple[str, ...], root_threshold: int, profile: s
 
     \b
     Example: airgap trust init trust --person alice:root,builder:alice.pub \\
-                 --person bob:root,approver:bob.pub --person carol:root,recovery:carol.pub
+                 --person bob:root,approver:bob.pub \\
+                 --person carol:root,recovery:carol.pub
     """
     from bundler.bundle.trustfolder import TrustFolder
     from custody.trust.profile import PROFILES
@@ -80,7 +81,8 @@ def rotate(
     """Write root N+1 to FOLDER, unsigned. Root persons of root N and of root N+1 sign it with `trust sign`.
 
     \b
-    Example: airgap trust rotate trust --remove alice --person dora:root,builder:dora.pub
+    Example: airgap trust rotate trust --remove alice \\
+                 --person dora:root,builder:dora.pub
     """
     from bundler.bundle.trustfolder import TrustFolder
 
@@ -103,7 +105,8 @@ def revoke(folder: Path, keys: tuple[str, ...], bundles: tuple[Path, ...], reaso
     """Write a longer list of revocations to FOLDER, unsigned; root persons sign it with `trust sign`.
 
     \b
-    Example: airgap trust revoke trust --key alice.pub --reason "token lost on 2 May"
+    Example: airgap trust revoke trust --key alice.pub \\
+                 --reason "token lost on 2 May"
     """
     from bundler.bundle.trustfolder import TrustFolder, statement_digest
 
@@ -204,7 +207,8 @@ def order(
     """Order a downgrade to BUNDLE, as one person of role recovery; the others repeat it with the same --out.
 
     \b
-    Example: airgap trust order trust /srv/bundles/demo-3 --from-version 4 --reason "4 answers nonsense" \\
+    Example: airgap trust order trust /srv/bundles/demo-3 --from-version 4 \\
+                 --reason "4 answers nonsense" \\
                  --out back-to-3.order --key carol.key
     """
     from bundler.bundle.order import sign_order
@@ -256,7 +260,7 @@ def pin(fingerprint: tuple[str, ...]) -> None:
     """Remember a root on this host before the first medium arrives, from the paper: its digits or its words.
 
     \b
-    Example: airgap trust pin 37c4 8e35 a8de 735f 4283 a84f bdaf 4df3 4e0d 7910 3139 255a 9ef5 f779 ca10 2a93
+    Example: airgap trust pin 3f9a...
     """
     from bundler.cli.verify import parse_fingerprint
     from bundler.install import paths, state

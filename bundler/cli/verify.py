@@ -77,7 +77,8 @@ def command(
     \b
     Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a...
     Example: airgap verify /srv/bundles/demo-2 --as-host
-    Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --report demo-1.pdf
+    Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... \\
+                 --report demo-1.pdf
     Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... \\
                  --receipt demo-1.receipt --key carol.key
     Example: airgap verify /srv/bundles/demo-1 --fingerprint 3f9a... --upstream

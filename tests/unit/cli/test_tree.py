@@ -138,6 +138,13 @@ def test_help_has_an_example_that_fits_the_command(name: str) -> None:
         assert options <= allowed, example
 
 
+@pytest.mark.parametrize("name", TREE)
+def test_help_fits_a_terminal_of_80_columns(name: str) -> None:
+    command, context = TREE[name]
+    text = command.get_help(click.Context(command, context.parent, context.info_name, terminal_width=80))
+    assert max(map(len, text.splitlines())) <= 80, text
+
+
 def test_every_command_is_known_to_read_or_to_change() -> None:
     assert READING | CHANGING | SMALL == LEAVES
 

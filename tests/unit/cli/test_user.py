@@ -84,7 +84,7 @@ def test_a_key_file_is_never_overwritten_and_never_a_leftover(site: Site, tmp_pa
     out = tmp_path / "alice.key"
     out.symlink_to("elsewhere")
     assert site.refused("add", "alice", "--key-out", str(out))[0] == TargetRefused.exit_code
-    assert site.run("list") == site.run("list", "--all")
+    assert list(site.folder.iterdir()) == []
     assert not (tmp_path / "elsewhere").exists()
     other = tmp_path / "other.key"
     assert site.refused("add", "Not A Name", "--key-out", str(other))[0] == InputInvalid.exit_code
@@ -144,6 +144,22 @@ def test_list_and_show_tell_no_secret(site: Site) -> None:
     assert "mac" not in shown["keys"][0]
     assert key.split("-")[2] not in text
     assert site.refused("show", "carol")[0] == InputInvalid.exit_code
+
+
+def test_a_list_fits_80_columns_and_tells_nobody_from_no_database(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, told = site.refused("list")
+    assert (code, "people.db: expected the people, found no file" in told) == (EnvironmentProblem.exit_code, True)
+    site.run("init")
+    capfd.readouterr()
+    main(["user", "list", "--folder", str(site.folder)])
+    assert capfd.readouterr() == ("", "nobody may use the service; next: airgap user add --help\n")
+    site.run("add", "alice", *(word for number in range(9) for word in ("--group", f"night-shift-{number}")))
+    site.run("add", "x" * 32, "--role", "y" * 32)
+    lines = site.run("list").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines).count("night-shift-") == 9
 
 
 def test_rotate_revoke_group_and_change(site: Site) -> None:

@@ -51,7 +51,8 @@ def test_search_by_user_decision_request_and_time(log: Path, capfd: pytest.Captu
     assert search() == list(range(9))
     assert search("--user", "' OR 1=1 --") == []
     text = printed(["audit", "search", "--log", str(log), "--user", "mallory"], capfd)
-    assert "no such model" in text
+    assert 'reason="no such model"' in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_search_takes_times_as_its_help_has_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

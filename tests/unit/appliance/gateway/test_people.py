@@ -265,7 +265,8 @@ def test_a_lost_secret_is_not_made_anew(tmp_path: Path) -> None:
 
 
 def test_no_folder_means_no_appliance(tmp_path: Path) -> None:
-    assert People(tmp_path / "none").users() == []
+    with pytest.raises(EnvironmentProblem, match="expected the people"):
+        People(tmp_path / "none").users()
     with pytest.raises(EnvironmentProblem, match="expected a folder"):
         add(tmp_path / "none")
 
