@@ -27,15 +27,16 @@ def sign_order(
     Raises:
         TrustRejected: the key belongs to nobody of role recovery.
         TargetRefused: `out` holds something else.
-        InputInvalid: the bundle is not older than what was accepted.
+        InputInvalid: the bundle is newer than what was accepted, in version or epoch and no older in the other.
     """
     root, keyid = TrustFolder(trust).trust().root, key.public.keyid
     if keyid not in root.keys_by_id() or "recovery" not in root.person_of(keyid).roles:
         raise TrustRejected(f"key {keyid[:16]}: belongs to nobody of role recovery", f"see airgap trust show {trust}")
     statement, _ = unsigned_statement(bundle)
     identity = statement.predicate.bundle
-    if (identity.version, identity.security_epoch) >= accepted and identity.security_epoch >= accepted[1]:
-        raise InputInvalid(f"{identity.id}: is not older than version {accepted[0]}", "it needs no order")
+    # Of the same version it may be another bundle, which a host takes by an order alone.
+    if identity.version > accepted[0] and identity.security_epoch >= accepted[1]:
+        raise InputInvalid(f"{identity.id}: is newer than version {accepted[0]}", "it needs no order")
     if not reason.isascii() or not reason.isprintable() or not 1 <= len(reason) <= 256:
         raise InputInvalid("--reason: expected 1 to 256 printable ASCII characters", "airgap trust order --help")
     order = Order(identity.channel, *accepted, identity.version, statement_digest(bundle), reason)

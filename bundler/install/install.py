@@ -95,7 +95,7 @@ def install(prepared: Prepared, reporter: Reporter) -> Installed:
         raise InstallFailed(f"{paths.DATA}: expected the mounted data volume, found a plain folder", "airgap unlock")
     stage.copy_models(prepared.bundle, paths.MODELS / release.name, reporter)
     watch.lap("models")
-    previous = state.switch_release(release)
+    previous = _way_back(release, state.switch_release(release))
     try:
         reporter.step("stage B: firewall, network, service")
         second = run_playbook(release, "install.yml", "stage_b", variables, reporter)
@@ -104,7 +104,7 @@ def install(prepared: Prepared, reporter: Reporter) -> Installed:
         require_healthy(site)
         watch.lap("health")
     except BaseException:
-        if previous is not None and previous != release:
+        if previous is not None:
             state.switch_release(previous)
             _tell_rolled_back(release, previous, reporter)
         raise
@@ -121,6 +121,19 @@ def keep_site_file(file: Path) -> bool:
     target.parent.mkdir(exist_ok=True, mode=0o755)
     write_whole(target, data, mode=0o600)
     return is_new
+
+
+def _way_back(release: Path, before: Path | None) -> Path | None:
+    """The release that was healthy last, unless it is this one: a run that was killed may have switched to it already.
+
+    Args:
+        before: what was current; counts on a host that remembers no healthy one.
+    """
+    last = state.load_state().release
+    folder = before if last is None else paths.RELEASES / last
+    if folder is None or folder == release or not (folder / "venv/complete").exists():
+        return None
+    return folder
 
 
 def _tell_rolled_back(release: Path, previous: Path, reporter: Reporter) -> None:

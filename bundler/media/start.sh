@@ -117,13 +117,14 @@ cleanup() {
     [ ! -t 0 ] || stty echo
     if [ "$mode" = check ]; then
         rm -rf "$WORK"
-    elif [ "$status" != 0 ]; then
+    elif [ "$mine" = yes ] && [ "$status" != 0 ]; then
         umount "$WORK/medium" 2>/dev/null || :
         cryptsetup close "$MAPPER" 2>/dev/null || :
         rm -rf "$WORK/copy" "$WORK/bootstrap"
     fi
     exit "$status"
 }
+mine=no # yes: what lies in $WORK is this run's
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
 
@@ -201,6 +202,7 @@ source=$here    # for the ledger; of a medium its serial
 if [ "$mode" != check ]; then
     exec 9>/run/airgap-start.lock
     flock -n 9 || die 46 'another start runs on this host' 'wait for it to end'
+    mine=yes
     mkdir -p "$WORK" "$RELEASES"
     umount "$WORK/medium" 2>/dev/null || :
     [ ! -e "/dev/mapper/$MAPPER" ] || cryptsetup close "$MAPPER"
@@ -273,9 +275,11 @@ if [ ! -e "$release/venv/complete" ] || ! cmp -s "sealed/$list" "$release/sealed
     [ "$made" = 0 ] || { rm -rf "$release/venv"; die 42 'the wheels of the medium do not install; why is told above' 'df -h; run it again'; }
 fi
 # The same bundle may come with other signatures, or a newer list of revocations: what was just judged counts.
-rm -rf "$release/carrier" "$release/carrier.part"
-cp -R carrier "$release/carrier.part"
+rm -rf "$release/carrier.part"
+cp -R carrier "$release/carrier.part" ||
+    die 43 "$release/carrier.part: signatures, roots and revocations do not fit" "df -h $RELEASES; run it again"
 chmod -R u=rwX,go=rX "$release/carrier.part"
+rm -rf "$release/carrier"
 mv "$release/carrier.part" "$release/carrier"
 sync -f "$release"
 

@@ -113,15 +113,21 @@ root() { # number -> $flat: its flat twin, which says what the payload says and 
     [ "$version" = "$1" ] || die 14 "carrier/trust/$1.root.json: expected version $1, found $version" "$again"
     is "$flat" "$twin" sha384 || die 13 "$flat: not the flat twin of $1.root.json" "$again"
     key='\{"keyid":"[0-9a-f]{64}","public":"[A-Za-z0-9+/]+=*","scheme":"[a-z0-9-]+"\}'
-    person='\{"keys":\[('$key'(,'$key')*)?\],"name":"[a-z][a-z0-9-]*","roles":\["[a-z]+"(,"[a-z]+")*\]\}'
-    grep -aqE '^[^[]*"persons":\['"$person(,$person)*"'\],"profile"' "$WORK/root.$1/payload" ||
+    person='\{"keys":\[('$key'(,'$key')*)?\],"name":"[a-z][a-z0-9-]{0,31}","roles":\["[a-z]+"(,"[a-z]+")*\]\}'
+    threshold='"[a-z]+":[1-9][0-9]*'
+    grep -aqE '^[^[]*"persons":\['"$person(,$person)*"'\],"profile":[^[]*"thresholds":\{'"$threshold(,$threshold)*"'\},"version":[0-9]*\}$' \
+        "$WORK/root.$1/payload" ||
         die 14 "carrier/trust/$1.root.json: not a root" "$again"
     # An object a line, cut at its quotation marks: keys come before the name and the roles of their person.
     { tr '{' '\n' <"$WORK/root.$1/payload"; echo; } | awk -F'"' -v version="$1" -v profile="$profile" '
         BEGIN { print "airgap-root 1\nversion " version "\nprofile " profile }
-        $2 == "keyid" { key[++keys] = $4 " " $8 }
+        $2 == "keyid" {
+            key[++keys] = $4 " " $8
+            if ($12 != (length($8) == 160 ? "ecdsa-p384-sha384" : "ml-dsa-87")) print "another scheme"
+        }
         /"name":".*"roles":/ {
             for (at = 2; $at != "name"; at++) { }
+            if ($(at + 2) "" <= name "") print "persons out of order"
             name = $(at + 2)
             for (at += 6; $(at - 1) ~ /^(:\[|,)$/; at += 2) persons = persons "role " name " " $at "\n"
             for (at = 1; at <= keys; at++) persons = persons "key " name " " key[at] "\n"
@@ -144,6 +150,8 @@ root() { # number -> $flat: its flat twin, which says what the payload says and 
     # ML-DSA-87: 22 fixed bytes are 29 characters and two bits of the next, and 3488 are all of it.
     why=$(awk -v version="$1" -v profile="$profile" '
         function bad(text) { if (!why) why = text }
+        # Thresholds by role, then persons by name, with roles before keys.
+        NR > 3 { at = $1 == "threshold" ? "0 " $2 : "1 " $2 " " ($1 == "key") " " $3; if (at <= place) bad("line " NR " is out of order"); place = at }
         NR == 1 { if ($0 != "airgap-root 1") bad("first line"); next }
         NR == 2 { if ($0 != "version " version) bad("version"); next }
         NR == 3 { if ($0 != "profile " profile) bad("profile"); next }
@@ -151,7 +159,7 @@ root() { # number -> $flat: its flat twin, which says what the payload says and 
         /^role [a-z][a-z0-9-]* (root|builder|approver|recovery)$/ { role[$2, $3] = 1; person[$2] = 1; next }
         /^key [a-z][a-z0-9-]* [0-9a-f]+ [A-Za-z0-9+\/]+=*$/ && length($3) == 64 && ((length($4) == 160 &&
             substr($4, 1, 32) == "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE") || (length($4) == 3488 && profile == "cnsa" &&
-            substr($4, 1, 29) == "MIIKMjALBglghkgBZQMEAxMDggohA" && substr($4, 30, 1) ~ /[A-P]/)) {
+            substr($4, 1, 29) == "MIIKMjALBglghkgBZQMEAxMDggohA" && substr($4, 30, 1) ~ /[A-P]/ && $4 ~ /[AQgw]==$/)) {
             if ($3 in holder) bad("key " $3 " is under " holder[$3] " and " $2)
             holder[$3] = $2; has[$2, length($4)] = 1; next
         }

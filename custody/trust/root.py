@@ -28,8 +28,13 @@ ROLES = ("root", "builder", "approver", "recovery")
 LIMIT_BYTES = 1 << 20
 #: A person, and the key files named after one.
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-#: Root persons sign roots and lists of revocations; everybody else signs a bundle.
-_SIGN_TRUST, _SIGN_BUNDLE = "airgap trust sign FOLDER --key KEY", "airgap sign BUNDLE --key KEY --trust FOLDER"
+#: How a person of each role signs: roots and lists of revocations, bundles, downgrade orders.
+_COMMANDS = {
+    "root": "airgap trust sign FOLDER --key KEY",
+    "builder": "airgap sign BUNDLE --key KEY --trust FOLDER",
+    "approver": "airgap sign BUNDLE --key KEY --trust FOLDER",
+    "recovery": "airgap trust order FOLDER BUNDLE --from-version N --reason TEXT --out ORDER --key KEY",
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class Root:
             raise SignatureRejected(
                 f"{what}: expected signatures of {wanted} {role}(s), found {len(persons)}"
                 f" ({', '.join(persons) or 'nobody'}{halves})",
-                f"sign it with: {_SIGN_TRUST if role == 'root' else _SIGN_BUNDLE}",
+                f"sign it with: {_COMMANDS[role]}",
             )
         return persons
 

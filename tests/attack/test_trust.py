@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -465,6 +466,9 @@ VOID = [
     ("threshold_out_of_reach", GOOD, {**ONE, "approver": 2}, "threshold for approver"),
     ("unknown_role", (*GOOD, ("zoe", ("owner",), (CAROL.public.der,))), ONE, "roles are some of"),
     ("odd_name", (*GOOD, ("Zoe", ("root",), (CAROL.public.der,))), ONE, "lower-case"),
+    ("long_name", (*GOOD, ("z" * 33, ("root",), (CAROL.public.der,))), ONE, "lower-case"),
+    ("one_name_twice", (*GOOD, ("bob", ("root",), ())), ONE, "persons"),
+    ("roles_out_of_order", (GOOD[0], ("dora", ("root", "builder"), (DORA.public.der,))), ONE, "contradict each other"),
 ]
 
 
@@ -604,6 +608,26 @@ def test_refuses_a_root_that_says_something_else_than_its_twin(folder: Path) -> 
     payload = canonical.dump(content)
     _put(folder, "trust/1.root.json", _enveloped(roots.PAYLOAD_TYPE, payload, DORA))
     require_refused(folder, hashlib.sha256(payload).hexdigest(), 14, 14, "contradict each other")
+
+
+LIES: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("another_scheme", lambda x: x.replace(P384_SCHEME.encode(), b"ml-dsa-87", 1)),
+    ("unknown_scheme", lambda x: x.replace(P384_SCHEME.encode(), b"rsa", 1)),
+    ("persons_out_of_order", lambda x: re.sub(rb'("persons":\[)(\{.*?\]\}),(\{.*?\]\})', rb"\1\3,\2", x)),
+    ("one_comma_more", lambda x: x.replace(b',"builder":1', b',,"builder":1')),
+]
+
+
+@pytest.mark.parametrize("lie", [each[1] for each in LIES], ids=[each[0] for each in LIES])
+def test_refuses_an_unsigned_root_before_the_pinned_one(
+    world: World, copy: Path, lie: Callable[[bytes], bytes]
+) -> None:
+    """Nobody's signature counts there, so anybody with the medium can write it; judges agree all the same."""
+    before = base64.b64decode(_read(copy, "trust/1.root.json")["payload"])
+    payload = lie(before)
+    assert payload != before
+    _put(copy, "trust/1.root.json", _enveloped(roots.PAYLOAD_TYPE, payload, MALLORY))
+    require_refused(copy, world.fingerprints[2], 13 if b",," in payload else 14, 14, "1.root.json")
 
 
 def test_refuses_revocations_that_their_twin_keeps_to_itself(folder: Path) -> None:

@@ -82,7 +82,7 @@ def ask_facts(link: Link, order: Order) -> Facts:
     if "state" in facts:
         there = Path("/var/lib/airgap/state.json")
         state = validate(json.loads(base64.b64decode(facts["state"])), State, there)
-    read_trust(order.cargo.source, order.fingerprint, state.kept)
+    trust = read_trust(order.cargo.source, order.fingerprint, state.kept)
     running = facts.get("running", "")
     if running not in ("", order.title):
         raise AlreadyRunning(f"something else is being installed: {running}", "wait for it to end")
@@ -90,6 +90,7 @@ def ask_facts(link: Link, order: Order) -> Facts:
         state.release == order.cargo.release
         and facts.get("statement") == order.cargo.statement
         and facts.get("site") == order.site_digest
+        and trust.kept == state.kept  # the same bundle may come with newer roots or revocations
     )
     return Facts(int(facts["free_bytes"]), running, installed)
 

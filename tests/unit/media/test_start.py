@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -138,6 +139,36 @@ def test_a_release_that_is_there_gets_the_signatures_that_were_judged(host: Host
         assert path.is_dir() or path.read_bytes() == (release / path.relative_to(host.medium)).read_bytes()
     assert len(list((release / "carrier/sig").iterdir())) == len(list((host.medium / "carrier/sig").iterdir()))
     assert (release / "venv/complete").exists()
+
+
+def test_a_second_start_leaves_the_first_one_alone(host: Host, tmp_path: Path) -> None:
+    for name in ("copy", "bootstrap", "medium"):
+        (host.incoming / name).mkdir(parents=True)
+        (host.incoming / name / "file").write_text("of the first")
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = host.run("--minimum-version", "1")
+    assert (done.returncode, "another start runs" in done.stderr) == (46, True)
+    assert {path.name for path in host.incoming.glob("*/file")} == {"file"}
+    assert len(list(host.incoming.glob("*/file"))) == 3
+
+
+def test_a_full_disk_leaves_the_release_its_signatures(host: Host, tmp_path: Path) -> None:
+    release = _complete(host)
+    before = sorted(path.name for path in (release / "carrier").rglob("*"))
+    host.releases.rename(tmp_path / "small")
+    host.releases.mkdir()
+    full = (
+        'mount -t tmpfs -o size=8m none "$1" && cp -a small/. "$1" && ! cat /dev/zero 2>/dev/null >"$1/full" && shift'
+    )
+    after = (
+        f"{full} && sh start medium --minimum-version 1; code=$?; find {release}/carrier ! -name carrier; exit $code"
+    )
+    argv = ["unshare", "--mount", "sh", "-c", after, "sh", str(host.releases)]
+    fingerprint = f"{host.fingerprint}\n"
+    done = subprocess.run(argv, input=fingerprint, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, "revocations do not fit" in done.stderr) == (43, True), done
+    assert sorted(Path(line).name for line in done.stdout.splitlines()) == before
 
 
 def test_files_are_named_from_where_it_was_typed(host: Host, tmp_path: Path) -> None:
