@@ -2,7 +2,8 @@
 
 After that only the auditor can tell whether a text was in the epoch, and once he destroys his copies, nobody can. The
 escrow is CMS to the auditor's public key (`appliance.outgoing`); the log holds its digest, and
-`airgap audit verify` compares (`escrow`), so that it cannot be swapped unseen. openssl opens it.
+`airgap audit verify` compares (`escrow`), so that it cannot be swapped unseen. openssl opens it. The digest is kept
+beside the key: a copy that was damaged since is not told to the log, and ends its epoch.
 """
 
 from __future__ import annotations
@@ -55,15 +56,17 @@ class Epochs:
         self._folder, self._origin, self._auditor, self._length_s = folder / FOLDER, origin, auditor, length_s
 
     def current(self) -> Epoch:
-        """The newest key, or a first one.
+        """The newest key; a new one where there is none, or the auditor's copy is missing or not the one that was made.
 
         Raises:
             SecretRefused: it is there and cannot be read.
         """
         numbers = self._numbers()
-        if not numbers or not self._escrow(numbers[-1]).exists():
+        copy_sha256 = self._copy_sha256(numbers[-1]) if numbers else None
+        if copy_sha256 is None:
             return self.make()
-        return self._load(numbers[-1])
+        epoch = self._load(numbers[-1], copy_sha256)
+        return epoch if epoch.escrow_sha256 == copy_sha256 else self.make()
 
     def is_due(self, epoch: Epoch) -> bool:
         """Whether the next one is to be made; a clock that goes back makes one, too."""
@@ -76,11 +79,11 @@ class Epochs:
         number, key = max(taken, default=0) + 1, secrets.token_bytes(_KEY_BYTES)
         begun_s = int(time.time())
         content = {"schema": _SCHEMA, "origin": self._origin, "epoch": number, "begun_s": begun_s, "key": key.hex()}
-        data = json.dumps(content).encode()
-        escrow = outgoing.encrypt(data, self._auditor)
-        write_whole(self._key(number), data, mode=0o600)
+        escrow = outgoing.encrypt(json.dumps(content).encode(), self._auditor)
+        digest = hashlib.sha256(escrow).hexdigest()
+        write_whole(self._key(number), json.dumps({**content, "escrow_sha256": digest}).encode(), mode=0o600)
         write_whole(self._escrow(number), escrow, mode=0o640)
-        return Epoch(number, key, begun_s, hashlib.sha256(escrow).hexdigest())
+        return Epoch(number, key, begun_s, digest)
 
     def erase_old(self, newest: Epoch) -> None:
         """Erase every local key but the newest; the auditor's copies stay."""
@@ -93,18 +96,26 @@ class Epochs:
                 self._key(number).unlink()
         sync_folder(self._folder)
 
-    def _load(self, number: int) -> Epoch:
+    def _load(self, number: int, copy_sha256: str) -> Epoch:
+        """A key; older files do not say the digest of the auditor's copy, and that of the copy here is taken."""
         file = self._key(number)
         try:
             content = json.loads(read_secret(file))
             key = bytes.fromhex(content["key"])
             if (content["schema"], content["origin"], content["epoch"]) != (_SCHEMA, self._origin, number):
                 raise ValueError
-            begun_s = float(content["begun_s"])
+            begun_s, digest = float(content["begun_s"]), str(content.get("escrow_sha256", copy_sha256))
         except (ValueError, KeyError, TypeError):
             # Not `from`: its words may quote the key.
             raise SecretRefused(f"{file}: expected the key of epoch {number} of {self._origin}", "") from None
-        return Epoch(number, key, begun_s, hashlib.sha256(self._escrow(number).read_bytes()).hexdigest())
+        return Epoch(number, key, begun_s, digest)
+
+    def _copy_sha256(self, number: int) -> str | None:
+        """Of the auditor's copy that lies here; None: there is none, or it cannot be read."""
+        try:
+            return hashlib.sha256(self._escrow(number).read_bytes()).hexdigest()
+        except OSError:
+            return None
 
     def _numbers(self) -> list[int]:
         files = self._folder.iterdir() if self._folder.is_dir() else ()

@@ -54,6 +54,7 @@ def _is_there(view: View, number: int, digest: str) -> bool:
     if found != digest:
         raise LedgerBroken(
             f"{file}: expected the auditor's copy with SHA-256 {digest}, found {found}",
-            "it was swapped: take the copy from the last export",
+            "it was damaged or swapped: take the copy from an export made before that; where there is none, put this"
+            " one aside, and nobody can tell the texts of that epoch",
         )
     return True

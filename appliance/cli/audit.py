@@ -229,7 +229,8 @@ def export(out: Path, segments: str | None, after: Path | None, folder: Path) ->
     """Write the log to the new folder OUT as C2SP tlog-tiles, with the auditor's copies of the epochs' keys.
 
     The whole log is verified first. With --segments: the segments' text, compressed, with paths to the checkpoint, and
-    a script that checks all of it with openssl and coreutils alone.
+    a script that checks all of it with openssl and coreutils alone. A copy that is not the log's is told at the end,
+    with exit code 19; the export is whole then.
 
     \b
     Example: airgap audit export /media/audit/log
@@ -248,7 +249,6 @@ def export(out: Path, segments: str | None, after: Path | None, folder: Path) ->
         raise click.UsageError("--after goes with --segments")
     view = open_view(folder, None)
     require_kept(view, core_verify(view))
-    compare(view)
     names = names_of(view, *_range(segments)) if segments is not None else []
     new_folder(out)
     head = write_cold(view, names, out, after.read_bytes() if after else b"") if names else core(view, out)
@@ -258,6 +258,7 @@ def export(out: Path, segments: str | None, after: Path | None, folder: Path) ->
         (out / FOLDER / escrow.name).write_bytes(escrow.read_bytes())
     what = f"{len(names)} segments" if names else f"{head.size} entries"
     click.echo(f"export: {out}, {what} of {head.origin}, {len(escrows)} epochs")
+    compare(view)  # last: a copy that was damaged keeps no evidence back
 
 
 def _range(text: str) -> tuple[int, int | None]:

@@ -52,6 +52,15 @@ def test_a_key_without_its_escrow_is_not_used(tmp_path: Path) -> None:
     assert epochs(tmp_path).current().number == 2
 
 
+def test_a_copy_that_was_damaged_ends_its_epoch_and_its_digest_is_told_to_nobody(tmp_path: Path) -> None:
+    first = epochs(tmp_path).current()
+    (tmp_path / "epochs/000001.cms").write_bytes(b"damaged")
+    second = epochs(tmp_path).current()
+    assert second.number == 2
+    assert epochs(tmp_path).current() == second
+    assert first.escrow_sha256 in (tmp_path / "epochs/000001.key").read_text()
+
+
 def test_a_broken_or_foreign_key_is_refused_without_its_words(tmp_path: Path) -> None:
     key = epochs(tmp_path).current().key.hex()
     file = tmp_path / "epochs/000001.key"
@@ -103,7 +112,26 @@ def test_a_swapped_copy_for_the_auditor_is_found(
     for words in (["verify"], ["export", str(tmp_path / "out")]):
         code, said = refused(["audit", *words, *log], capfd)
         assert (code, "000001.cms: expected the auditor's copy" in said) == (LedgerBroken.exit_code, True)
-    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out/epochs/000001.cms").read_bytes() == copy.read_bytes(), "evidence is not held back"
+    assert (tmp_path / "out/checkpoint").exists()
+    process.start().gateway().close()
+    process.end()
+    copy.write_bytes(right)
+    assert "verdict:   intact, complete" in printed(["audit", "verify", *log], capfd)
+    assert "2 epochs" in printed(["audit", "export", str(tmp_path / "out-2"), *log], capfd)
+
+
+def test_two_copies_of_one_epoch_are_found(process: Process, capfd: pytest.CaptureFixture[str]) -> None:
+    """An older key file does not say the digest of its copy: the one that lies there is believed."""
+    log = ["--log", str(process.folder)]
+    process.start().gateway().close()
+    process.end()
+    key, copy = (process.folder / f"epochs/000001.{name}" for name in ("key", "cms"))
+    content = json.loads(key.read_text())
+    del content["escrow_sha256"]
+    key.write_text(json.dumps(content))
+    right = copy.read_bytes()
+    copy.write_bytes(outgoing.encrypt(b"{}", PrivateKey.generate().public))
     process.start().gateway().close()
     process.end()
     copy.write_bytes(right)
