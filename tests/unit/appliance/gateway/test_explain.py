@@ -18,6 +18,7 @@ from appliance.gateway.service import _told
 from custody import errors
 from custody.errors import InputInvalid
 from custody.ledger.moment import now
+from custody.ledger.view import View
 from tests.unit.appliance.audit.conftest import ADMITTED
 from tests.unit.appliance.gateway.rig import Rig
 from tests.unit.appliance.gateway.test_openai_client import ask
@@ -115,6 +116,17 @@ def test_the_command(rig: Rig, versions: Path, capfd: pytest.CaptureFixture[str]
     found = json.loads(printed([*words, "--json"], capfd))
     assert (found["schema"], found["facts"]["by"]) == ("airgap.audit-explain/1", "users-ask")
     assert refused([*words[:2], "0", *words[3:]], capfd)[0] == errors.InputInvalid.exit_code
+
+
+def test_explain_shows_nothing_that_a_terminal_obeys(
+    rig: Rig, versions: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = {**asked(rig), "model": "demo\x1b[2K\ndecision:    deny"}
+    monkeypatch.setattr(View, "entry", lambda *_: json.dumps(entry).encode())
+    words = ["audit", "explain", "1", "--log", str(rig.audit.folder), "--policies", str(versions)]
+    said = printed(words, capfd)
+    assert "model:       demo?[2K?decision:    deny" in said
+    assert [line for line in said.splitlines() if line.startswith("decision:")] == ["decision:    allow"]
 
 
 def test_very_many_groups_leave_room_in_the_record() -> None:
