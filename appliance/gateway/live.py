@@ -24,6 +24,7 @@ from custody.lock import alone
 
 FOLDER = Path("/etc/airgap/policies")
 CURRENT = "current"
+_KIND = "policy changed"
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,20 @@ def apply(
     if dry_run:
         return _judge(content, live, approval, state, cases)
     with alone(live / "lock", "another change of policies"):
+        record.settle(
+            _KIND, f"sha256:{current_version(live)}"
+        )  # a change that an earlier run made and could not record
         step = _judge(content, live, approval, state, cases)
         if step.before != step.after or step.is_mended:
             record.ready()
-            _write(content, live)
-            _switch(content.version, live)
             details: dict[str, str | int] = {"before": step.before or "none", **session()}
             if step.persons:
                 details["approved_by"] = ",".join(step.persons)
-            record.record(Event("policy changed", str(live), f"sha256:{step.after}", details))
+            event = Event(_KIND, str(live), f"sha256:{step.after}", details)
+            record.promise(event)
+            _write(content, live)
+            _switch(content.version, live)
+            record.record(event)
     return step
 
 

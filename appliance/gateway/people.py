@@ -47,6 +47,7 @@ CREATE TABLE certificate (
   sha256 TEXT PRIMARY KEY, user_id TEXT NOT NULL REFERENCES user, created_at INTEGER NOT NULL, revoked_at INTEGER
 ) STRICT;
 """
+_KIND = "people changed"
 _LIMITS = tuple(Limits.__dataclass_fields__)
 
 
@@ -296,10 +297,11 @@ class People:
                 data = database.serialize()
             if self._dry_run:
                 return
-            write_whole(self._file, data, mode=0o640, owner=self._owner())
-            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
             told = {name: value for name, value in details.items() if value != ""}
-            record.record(Event("people changed", user_id, digest, {"change": change, **told, **session()}))
+            event = Event(_KIND, user_id, _digest(data), {"change": change, **told, **session()})
+            record.promise(event)
+            write_whole(self._file, data, mode=0o640, owner=self._owner())
+            record.record(event)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -310,7 +312,13 @@ class People:
         # A file of ours: the gateway may read the folder, and must not hold a lock that keeps us out.
         with alone(self._folder / "people.lock", "another change of people", waiting=lambda _text: None):
             record.ready()
+            # A change that an earlier command made and could not record.
+            record.settle(_KIND, _digest(self._file.read_bytes()) if self._file.exists() else "")
             yield
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _fresh() -> bytes:

@@ -58,6 +58,62 @@ def test_show_tells_events_with_who_and_where(ledger: Path, capfd: pytest.Captur
     assert set(event) >= {"who", "host", "time", "boot_id", "monotonic_ms", "subject", "details"}
 
 
+def test_a_promise_is_no_part_of_the_ledger(ledger: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = printed(["ledger", "show", "--ledger", str(ledger)], capfd)
+    record.promise(Event("policy changed", "/etc", DIGEST), ledger)
+    file = ledger / "promised/policy-changed.json"
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert printed(["ledger", "show", "--ledger", str(ledger)], capfd) == before
+    out = tmp_path / "out"
+    printed(["ledger", "export", str(out), "--ledger", str(ledger)], capfd)
+    collect = ["ledger", "collect", str(out), str(tmp_path / "keep"), "--log-key", str(ledger / "log.vkey")]
+    assert "entries:   3" in printed(collect, capfd)
+    assert not list(out.rglob("promised"))
+
+
+def test_a_promise_is_recorded_once_whenever_the_process_was_killed(ledger: Path) -> None:
+    def said() -> list[str]:
+        return [event["digest"] for _n, entry in View(ledger).entries() if (event := parse(entry))["subject"] == "/etc"]
+
+    event, file = Event("policy changed", "/etc", DIGEST), ledger / "promised/policy-changed.json"
+    record.promise(event, ledger)
+    promised = file.read_bytes()
+    record.record(event, ledger)
+    assert (said(), file.exists()) == ([DIGEST], False)
+    file.write_bytes(promised)  # killed after the entry, before this was removed
+    record.settle(event.kind, DIGEST, ledger)
+    assert (said(), file.exists()) == ([DIGEST], False)
+    record.promise(event, ledger)  # a second change to the same state is another event
+    record.settle(event.kind, DIGEST, ledger)
+    assert said() == [DIGEST, DIGEST]
+    record.promise(event, ledger)
+    record.settle(event.kind, "sha256:" + "6" * 64, ledger)
+    record.settle(event.kind, DIGEST, ledger)
+    assert said() == [DIGEST, DIGEST]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"schema":"airgap.event/1","event":"policy changed"}', "other", "bad"]
+)
+def test_a_promise_that_cannot_be_read_is_named(ledger: Path, text: str) -> None:
+    event, file = Event("policy changed", "/etc", DIGEST), ledger / "promised/policy-changed.json"
+    record.promise(event, ledger)
+    if text == "other":
+        text = Event("people changed", "/etc", DIGEST).dump().decode()
+    elif text == "bad":
+        text = file.read_text().replace(DIGEST, "md5")
+    file.write_text(text)
+    with pytest.raises(errors.LedgerBroken, match=r"promised/policy-changed\.json"):
+        record.settle(event.kind, DIGEST, ledger)
+    assert file.exists()
+
+
+def test_where_there_is_no_ledger_nothing_is_promised(tmp_path: Path) -> None:
+    record.promise(Event("policy changed", "/etc", DIGEST), tmp_path)
+    record.settle("policy changed", DIGEST, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_verify_checkpoint_and_a_truncated_ledger(
     ledger: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,15 @@ import pytest
 from appliance.gateway.policy import SHIPPED, Policies
 from bundler.bundle.trustfolder import TrustFolder
 from bundler.install.state import State
-from custody.errors import EnvironmentProblem, InputInvalid, PolicyRefused, SignatureRejected, TargetRefused
+from custody.errors import (
+    EnvironmentProblem,
+    InputInvalid,
+    LedgerUnwritable,
+    PolicyRefused,
+    SignatureRejected,
+    TargetRefused,
+)
+from custody.ledger import record
 from custody.ledger.event import parse
 from custody.ledger.log import open_log
 from custody.trust.envelope import Envelope
@@ -154,6 +162,21 @@ def test_two_persons_agree_and_the_ledger_knows(site: Site, ledger_here: Path) -
         event = parse(log.view.entry(log.size - 1))
     assert (event["event"], event["details"]["approved_by"]) == ("policy changed", "bob,carol")
     assert "in force already" in site.apply(DEFAULT)
+
+
+def test_persons_who_agreed_are_told_by_the_command_that_records_later(
+    site: Site, ledger_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.demand(2)
+    approval = site.approve(DEFAULT, "bob", "carol")
+    with open_log(ledger_here) as log, monkeypatch.context() as patch:  # busy: it takes nothing
+        patch.setattr(record, "ready", lambda: True)
+        code, told = refused(site.words(DEFAULT, approval), site._capfd)
+    assert (code, "done, but not recorded" in told) == (LedgerUnwritable.exit_code, True)
+    assert "in force already" in site.apply(DEFAULT, approval)
+    with open_log(ledger_here) as log:
+        events = [parse(log.view.entry(number)) for number in range(1, log.size)]
+    assert [(event["event"], event["details"]["approved_by"]) for event in events] == [("policy changed", "bob,carol")]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import pty
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -96,13 +97,19 @@ def test_a_key_stays_when_only_the_ledger_failed(
 ) -> None:
     from custody.ledger.log import Log
 
-    def full(*_: object) -> list[int]:
-        raise LedgerUnwritable("no room", "df -h")
+    append, failing = Log.append, [b'"added"', b'"rotated"']
+
+    def full(log: Log, entries: Sequence[bytes]) -> range:
+        if failing[0] in entries[-1]:
+            raise LedgerUnwritable("no room", "df -h")
+        return append(log, entries)
 
     monkeypatch.setattr(Log, "append", full)
     out = tmp_path / "alice.key"
     assert site.refused("add", "alice", "--key-out", str(out))[0] == LedgerUnwritable.exit_code
     assert site.who(out.read_text().strip()) is not None
+    failing.pop(0)
+    capfd.readouterr()
     with pytest.raises(SystemExit):
         main(["user", "rotate", "alice", "--folder", str(site.folder)])
     assert site.who(capfd.readouterr().out.strip()) is not None, "it is shown, since it is valid"

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.gateway import people
 from appliance.gateway.directory import FILE, KEY, SECRET, Directory, read_secret
 from appliance.gateway.identity import NAME, Limits
 from appliance.gateway.people import People, id_of, new_key
 from custody.errors import AirgapError, EnvironmentProblem, InputInvalid, LedgerUnwritable, SecretRefused
+from custody.ledger import record
 from custody.ledger.event import parse
 from custody.ledger.log import Log, open_log
 from custody.ledger.view import View
@@ -39,6 +41,12 @@ def events(ledger: Path) -> list[dict[str, object]]:
     with open_log(ledger) as log:
         size = log.size
     return [parse(entry) for _number, entry in View(ledger).entries(0, size)]
+
+
+def changes(ledger: Path) -> list[tuple[object, object]]:
+    """Of people: who, and what."""
+    told = [event for event in events(ledger) if event["event"] == "people changed"]
+    return [(event["subject"], event["details"]["change"]) for event in told]  # type: ignore[index]
 
 
 def test_keys_have_their_form_and_never_repeat() -> None:
@@ -202,10 +210,36 @@ def test_what_was_done_and_not_recorded_says_so(
     def full(*_: object) -> list[int]:
         raise LedgerUnwritable("no room", "df -h")
 
-    monkeypatch.setattr(Log, "append", full)
-    with pytest.raises(LedgerUnwritable, match="done, but not recorded"):
-        People(folder).revoke("alice", NOW)
-    assert People(folder).user("alice").revoked_at == NOW
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "append", full)
+        with pytest.raises(LedgerUnwritable, match="done, but not recorded"):
+            People(folder).revoke("alice", NOW)
+        assert People(folder).user("alice").revoked_at == NOW
+    assert changes(ledger_here) == [("alice", "added")]
+    with pytest.raises(InputInvalid):
+        People(folder).revoke("alice", NOW)  # the next command records it, whatever it does itself
+    add(folder, "bob")
+    assert changes(ledger_here) == [("alice", "added"), ("alice", "revoked"), ("bob", "added")]
+
+
+def test_a_command_that_was_killed_is_recorded_by_the_next_if_it_changed_anything(
+    tmp_path: Path, ledger_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "people"
+    folder.mkdir()
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    People(folder).begin()
+    for place, name, user in ((people, "write_whole", "alice"), (record, "record", "bob")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                add(folder, user)
+    add(folder, "carol")
+    assert changes(ledger_here) == [("bob", "added"), ("carol", "added")]
+    assert not list((ledger_here / "promised").iterdir())
 
 
 def test_a_dry_run_checks_all_and_changes_nothing(tmp_path: Path) -> None:

@@ -21,9 +21,12 @@ from appliance.gateway.identity import Identity, Limits
 from appliance.gateway.live import apply, current_version
 from appliance.gateway.policy import ACTIONS, SHIPPED, Decision, Model, Policies
 from appliance.gateway.simulate import questions, simulate
-from custody.errors import EnvironmentProblem, InputInvalid, LedgerBroken, PolicyRefused
+from custody.errors import EnvironmentProblem, InputInvalid, LedgerBroken, LedgerUnwritable, PolicyRefused
+from custody.ledger import record
 from custody.ledger.event import parse
 from custody.ledger.log import open_log
+from custody.ledger.verify import verify
+from custody.ledger.view import View
 from tests.attack.judges import state
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
@@ -295,6 +298,68 @@ def test_apply_switches_and_goes_back(tmp_path: Path, site: Path, ledger_here: P
         ("policy changed", f"sha256:{second.after}", first.after),
         ("policy changed", f"sha256:{first.after}", second.after),
     ]
+
+
+def changes(ledger: Path) -> list[tuple[str, str]]:
+    """Of the policies: from which version to which."""
+    told = [parse(entry) for _number, entry in View(ledger).entries()]
+    return [
+        (event["details"]["before"], event["digest"].removeprefix("sha256:"))
+        for event in told
+        if event["event"] == "policy changed"
+    ]
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def full(*_: object) -> None:
+    raise LedgerUnwritable("no room", "df -h", is_done=True)
+
+
+@pytest.mark.parametrize("dies", [killed, full])
+def test_a_change_that_was_not_recorded_is_recorded_by_the_same_command_again(
+    tmp_path: Path, site: Path, ledger_here: Path, monkeypatch: pytest.MonkeyPatch, dies: Callable[..., None]
+) -> None:
+    one = write(tmp_path / "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "record", dies)
+        with pytest.raises((KeyboardInterrupt, LedgerUnwritable)):
+            apply(one, site)
+    version = current_version(site)
+    assert changes(ledger_here) == []
+    for _ in range(2):
+        assert apply(one, site).before == version  # nothing to do
+        assert changes(ledger_here) == [("none", version)]
+    assert verify(View(ledger_here)).size == 2
+
+
+def test_a_change_that_was_not_recorded_is_recorded_before_the_next_one(
+    tmp_path: Path, site: Path, ledger_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            apply(write(tmp_path / "one"), site)
+    first = current_version(site)
+    second = apply(write(tmp_path / "two", ALLOW_ALL.replace("all", "other")), site).after
+    assert changes(ledger_here) == [("none", first), (first, second)]
+
+
+def test_a_change_that_was_not_made_is_not_recorded(
+    tmp_path: Path, site: Path, ledger_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = write(tmp_path / "one"), write(tmp_path / "two", ALLOW_ALL.replace("all", "other"))
+    first = apply(one, site).after
+    with monkeypatch.context() as patch:
+        patch.setattr(live, "_switch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            apply(two, site)
+    assert list((ledger_here / "promised").iterdir())
+    apply(one, site)
+    assert changes(ledger_here) == [("none", first)]
+    assert not list((ledger_here / "promised").iterdir())
 
 
 def test_a_typo_leaves_the_old_policies_in_force(tmp_path: Path, site: Path) -> None:
