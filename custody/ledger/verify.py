@@ -96,7 +96,11 @@ def verify(view: View, against: Sequence[Checkpoint] = ()) -> Verdict:
         )
     late = view.checkpoint()  # a segment may have expired meanwhile
     if frontier.size and late is None:  # an empty log is signed before its first entry
-        raise LedgerBroken(f"{view.key.name}: {frontier.size} entries, and no checkpoint: it was taken away", _EXPORT)
+        raise LedgerBroken(
+            f"{view.key.name}: {frontier.size} entries, and no checkpoint: it was taken away, or this is a copy whose"
+            " first one has not come",
+            "compare with the last export; a copy behind a diode: airgap diode fill again, or wait for its receiver",
+        )
     expired = gone.expired(late.size if late is not None else 0)
     return Verdict(frontier.size, frontier.root(), own.size if own is not None else 0, len(against), torn, expired)
 
