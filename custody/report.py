@@ -35,10 +35,19 @@ def show_json(schema: str, content: dict[str, Any]) -> None:
 
 
 def show_folded(text: str, indent: int) -> None:
-    """A line for people; what is beyond 80 columns goes on below, `indent` columns in. Words stay whole, to copy."""
-    below = " " * indent
-    lines = textwrap.wrap(printable(text), 80, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
-    click.echo("\n".join(lines))
+    """A line for people; what is beyond 80 columns goes on below, `indent` columns in.
+
+    Words stay whole, to copy. A word too long for a line is broken, since the terminal would go on at column 0; that of
+    `name=value` after the `=`, if the value has room.
+    """
+    below, room = " " * indent, 80 - indent
+    words = [_parted(word, room) if len(word) > room else word for word in printable(text).split(" ")]
+    click.echo("\n".join(textwrap.wrap(" ".join(words), 80, subsequent_indent=below, break_on_hyphens=False)))
+
+
+def _parted(word: str, room: int) -> str:
+    name, _, value = word.partition("=")
+    return f"{name}= {value}" if len(value) <= room else word
 
 
 class Meter(Protocol):

@@ -104,12 +104,14 @@ def search(
     for entry in found:
         known = {name: value for name, value in entry.items() if name not in _COMMON and value is not None}
         rest = "  ".join(f"{name}={_word(value)}" for name, value in known.items())
-        show_folded(f"{entry['seq']:8} {entry['time']} {entry['kind']:10} {rest}", 3)
+        # A row begins at column 0, what follows is indented: nothing that a client chose can look like a row.
+        show_folded(f"{entry['seq']:<8} {entry['time']} {entry['kind']:10} {rest}", 3)
 
 
 def _word(value: object) -> str:
-    """A value as one word; a text that is none, as JSON has it."""
-    return value if isinstance(value, str) and value and " " not in value else json.dumps(value, ensure_ascii=False)
+    """A value as one word of ASCII; a text that is none, as JSON has it."""
+    is_word = isinstance(value, str) and value.isascii() and value.isprintable() and value and " " not in value
+    return str(value) if is_word else json.dumps(value)
 
 
 #: Epochs without a copy that are named; all are counted.

@@ -87,7 +87,7 @@ def show(last: int | None, as_json: bool, folder: Path) -> None:
         return
     for number, event in events:
         details = "  ".join(f"{name}={value}" for name, value in event["details"].items() if name != "checkpoint")
-        line = f"{number:6} {event['time']} {event['event']:14} {event['subject']}  by {event['who']}@{event['host']}"
+        line = f"{number:<6} {event['time']} {event['event']:14} {event['subject']}  by {event['who']}@{event['host']}"
         show_folded("  ".join(part for part in (line, event["digest"], details) if part), 3)
 
 

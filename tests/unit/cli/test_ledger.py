@@ -44,7 +44,7 @@ def refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[in
 
 def test_show_tells_events_with_who_and_where(ledger: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = printed(["ledger", "show", "--ledger", str(ledger)], capfd)
-    assert [line.split()[2] for line in text.splitlines() if line[5].isdigit()] == ["begun", "built", "burned"]
+    assert [line.split()[2] for line in text.splitlines() if line[0].isdigit()] == ["begun", "built", "burned"]
     assert max(map(len, text.splitlines())) <= 80
     assert "serial=4C530001" in text
     shown = json.loads(printed(["ledger", "show", "--last", "1", "--json", "--ledger", str(ledger)], capfd))
@@ -56,6 +56,14 @@ def test_show_tells_events_with_who_and_where(ledger: Path, capfd: pytest.Captur
         DIGEST,
     )
     assert set(event) >= {"who", "host", "time", "boot_id", "monotonic_ms", "subject", "details"}
+
+
+def test_nothing_that_a_medium_says_looks_like_an_event(ledger: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    serial = "7      2026-11-21T10:00:00.000Z signed         demo-1  by alice@host " + "9" * 200
+    record.record(Event("burned", "demo-2", DIGEST, {"serial": serial}), ledger)
+    lines = printed(["ledger", "show", "--ledger", str(ledger)], capfd).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[2] for line in lines if line[0] != " "] == ["begun", "built", "burned", "burned"]
 
 
 def test_a_promise_is_no_part_of_the_ledger(ledger: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

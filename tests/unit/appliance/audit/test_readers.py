@@ -55,6 +55,25 @@ def test_search_by_user_decision_request_and_time(log: Path, capfd: pytest.Captu
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_nothing_that_a_client_chose_looks_like_a_row(process: Process, capfd: pytest.CaptureFixture[str]) -> None:
+    gateway = process.start().gateway()
+    row = "9        2026-11-21T10:00:00.000Z admitted   user_id=eve"
+    digest = f"sha256:{'c' * 64}"
+    names = (row.rjust(200), row.replace(" ", "\u3000"), "9" * 256, "x=" + "9" * 254, "\u4e00" * 256, "a\x1b[2K\nb")
+    for model in names:
+        gateway.ask(admitted={**ADMITTED, "model": model, "model_digest": digest, "policy_sha256": "d" * 64})
+    process.end()
+    lines = printed(["audit", "search", "--log", str(process.folder)], capfd).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line.isascii() for line in lines)
+    rows = [line.split()[:3:2] for line in lines if not line.startswith("   ")]
+    assert rows == [["0", "started"], *([str(n), "admitted"] for n in range(1, 7)), ["7", "stopped"]]
+    words = [word for line in lines for word in line.split()]
+    hmacs = [word for word in words if word.startswith("prompt_hmac=")]
+    assert {len(word) for word in hmacs} == {len("prompt_hmac=") + 64}, "digests are whole, to copy"
+    assert len(hmacs) == words.count(digest) == words.count("d" * 64) == len(names)
+
+
 def test_search_takes_times_as_its_help_has_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     times = ("07:59:30", "08:00:00", "08:00:05", "08:01:30")
     origin.make(tmp_path, ORIGIN)
