@@ -77,9 +77,8 @@ def apply(
     if dry_run:
         return _judge(content, live, approval, state, cases)
     with alone(live / "lock", "another change of policies"):
-        record.settle(
-            _KIND, f"sha256:{current_version(live)}"
-        )  # a change that an earlier run made and could not record
+        # A change that an earlier run made and could not record.
+        record.settle(_KIND, f"sha256:{current_version(live)}")
         step = _judge(content, live, approval, state, cases)
         if step.before != step.after or step.is_mended:
             record.ready()
