@@ -161,6 +161,8 @@ def test_a_flat_twin_has_its_document_beside_it(folder: Path, made: bundles.Made
 
 
 def test_no_document_is_setuid(folder: Path, made: bundles.Made) -> None:
+    (folder / "carrier/statement.json").chmod(0o777)  # as some file systems have all their files
+    verify(folder, made)
     (folder / "carrier/statement.json").chmod(0o4644)
     with pytest.raises(BundleMalformed, match=r"statement\.json: setuid"):
         verify(folder, made)
