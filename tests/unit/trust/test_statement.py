@@ -12,7 +12,7 @@ import pytest
 
 from custody.errors import BundleMalformed
 from custody.trust import canonical, statement
-from custody.trust.statement import check_paths
+from custody.trust.statement import Identity, StatementTarget, check_paths
 from tests.bundles import sealed
 
 
@@ -109,3 +109,19 @@ def test_a_bundle_of_the_first_days_without_sbom_is_read(tmp_path: Path) -> None
     content["predicate"]["sbom"] = []
     content["predicate"]["files"] = [f for f in content["predicate"]["files"] if not f["path"].startswith("sbom/")]
     assert statement.parse(canonical.dump(content), "old").predicate.sbom == ()
+
+
+@pytest.mark.parametrize(("driver", "told"), [(None, ""), ("550.163.01", "550.163.01")])
+def test_facts_are_lines_that_a_shell_reads(driver: str | None, told: str) -> None:
+    identity = Identity(
+        name="site", channel="stable", version=7, security_epoch=2, digest="sha256", lock_sha256="ab" * 32,
+        lowest_revocation=3, lowest_verifier="0.1.0", source_date_epoch=1_760_000_000,
+    )  # fmt: skip
+    target = StatementTarget(
+        distribution="debian", release="trixie", architecture="amd64", python="3.13", kernel="6.12", driver=driver
+    )
+    assert statement.facts(identity, target).decode().splitlines() == [
+        "format=1", "bundle=site", "channel=stable", "version=7", "security_epoch=2", "base=",
+        "source_date_epoch=1760000000", "lowest_revocation=3", "lowest_verifier=0.1.0", "distribution=debian",
+        "release=trixie", "architecture=amd64", "python=3.13", "kernel=6.12", f"driver={told}",
+    ]  # fmt: skip
