@@ -57,7 +57,7 @@ class Root:
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
-        if not 1 <= self.version <= 2**53 - 1:
+        if not 1 <= self.version <= canonical.LARGEST:
             raise TrustRejected(f"root: version {self.version}, expected 1 or more")
         names = [person.name for person in self.persons]
         if len(set(names)) != len(names):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from custody.errors import AirgapError, BundleMalformed, SignatureRejected, TrustRejected
+from custody.trust import canonical
 from custody.trust import revocations as lists
 from custody.trust import root as roots
 from custody.trust.chain import Carried, Kept, Trust, believe
@@ -102,6 +103,35 @@ def test_a_machine_that_remembers_a_root_goes_on_from_there() -> None:
     assert believe(Carried({2: SECOND, 3: THIRD}), paper, kept).root == THREE
     with pytest.raises(TrustRejected, match="expected the fingerprint"):
         believe(Carried({1: FIRST}), paper, kept)
+
+
+def test_a_machine_begins_where_it_was_pinned_whatever_is_typed() -> None:
+    pinned = Kept(fingerprints=(PINNED,))
+    assert believe(Carried({1: FIRST, 2: SECOND}), TWO.fingerprint, pinned).kept.fingerprints == (
+        PINNED,
+        TWO.fingerprint,
+    )
+    with pytest.raises(TrustRejected, match=f"expected the fingerprint {PINNED}"):
+        believe(Carried({2: SECOND}), TWO.fingerprint, pinned)
+
+
+def test_a_medium_without_roots_leaves_what_is_remembered() -> None:
+    kept = believe(Carried({1: FIRST}), PINNED).kept
+    assert believe(Carried({}), PINNED, kept).kept == kept
+
+
+def test_an_older_list_leaves_the_one_that_is_remembered() -> None:
+    more = Revocations(2, {**LOST.keys, DORA.public.keyid: "stolen"})
+    kept = believe(Carried({1: FIRST}, listed(more, BOB, CAROL)), PINNED).kept
+    assert believe(Carried({1: FIRST}, listed(LOST, BOB, CAROL)), PINNED, kept).kept == kept
+
+
+def test_lists_have_numbers_and_digests() -> None:
+    assert Revocations(canonical.LARGEST).number == canonical.LARGEST
+    with pytest.raises(TrustRejected, match=r"'x': expected 64 hexadecimal digits$"):
+        Revocations(1, {"x": "lost"})
+    with pytest.raises(TrustRejected, match=r"'x': expected 64 or 96 hexadecimal digits$"):
+        Revocations(1, {}, {"x": "nonsense"})
 
 
 def test_a_fork_is_refused() -> None:

@@ -87,11 +87,14 @@ def test_who_signed_with_one_scheme_of_two_is_named() -> None:
     [
         ("root", "airgap trust sign FOLDER --key KEY"),
         ("builder", "airgap sign BUNDLE --key KEY --trust FOLDER"),
+        ("approver", "airgap sign BUNDLE --key KEY --trust FOLDER"),
+        ("recovery", "airgap trust order FOLDER BUNDLE --from-version N --reason TEXT --out ORDER --key KEY"),
     ],
 )
 def test_who_has_to_sign_is_told_with_what(role: str, next_command: str) -> None:
+    carol = Person("carol", ("recovery",), (PrivateKey.generate().public,))
     with pytest.raises(SignatureRejected) as refused:
-        root().require(role, frozenset(), "it")
+        root(*root().persons, carol, thresholds={**THRESHOLDS, "recovery": 1}).require(role, frozenset(), "it")
     assert refused.value.hint == f"sign it with: {next_command}"
 
 
@@ -131,9 +134,16 @@ def test_threshold_of_two_is_not_met_by_one_person_with_two_keys() -> None:
 @pytest.mark.parametrize(
     ("persons", "reason"),
     [
-        ((Person("a", ("root", "builder"), (ALICE.public,)), Person("b", ("approver",), (ALICE.public,))), "is under"),
+        (
+            (Person("a", ("root", "builder"), (ALICE.public,)), Person("b", ("approver",), (ALICE.public,))),
+            "is under a and b$",
+        ),
         ((Person("a", ("root", "builder", "approver"), (ALICE.public,)),), "builder and approver"),
-        ((Person("a", ("root", "builder"), (ALICE.public,)),), "threshold for approver"),
+        ((Person("a", ("builder", "approver"), (ALICE.public,)),), "builder and approver"),
+        (
+            (Person("a", ("root", "builder"), (ALICE.public,)),),
+            "threshold for approver is 1, and 0 persons hold that role$",
+        ),
         ((Person("A", ("root",), (ALICE.public,)),), "lower-case"),
         ((Person("a", ("king",), (ALICE.public,)),), "roles are some of"),
         ((Person("a", ("root", "root"), (ALICE.public,)),), "each once"),
@@ -160,7 +170,19 @@ def test_thresholds_that_nobody_can_meet_are_void(thresholds: dict[str, int], re
         root(thresholds={**THRESHOLDS, **thresholds})
 
 
-@pytest.mark.parametrize("version", [0, -1, 2**53])
+def test_thresholds_are_named_but_that_of_recovery_may_be_missing() -> None:
+    with pytest.raises(TrustRejected, match="threshold for approver is 0"):
+        root(thresholds={"root": 1, "builder": 1})
+    carol = Person("carol", ("recovery",), (PrivateKey.generate().public,))
+    assert root(*root().persons, carol).thresholds == THRESHOLDS
+    assert root(*root().persons, carol, thresholds={**THRESHOLDS, "recovery": 1}).thresholds["recovery"] == 1
+
+
+def test_the_largest_version_is_one() -> None:
+    assert Root(canonical.LARGEST, root().persons, THRESHOLDS).version == canonical.LARGEST
+
+
+@pytest.mark.parametrize("version", [0, -1, canonical.LARGEST + 1])
 def test_versions_count_from_one(version: int) -> None:
     with pytest.raises(TrustRejected, match="expected 1 or more"):
         Root(version, root().persons, THRESHOLDS)

@@ -29,7 +29,20 @@ def test_bad_paths_are_refused(paths: list[str]) -> None:
 
 
 def test_good_paths_pass() -> None:
-    check_paths(["data/apt/debian/pool/main/g/gcc/libc++_1%3a2~rc1+b1@x=y.deb", "data/b"])
+    check_paths(["data/apt/debian/pool/main/g/gcc/libc++_1%3a2~rc1+b1@x=y.deb", "data/b", "data/Xorg.deb", "X"])
+
+
+@pytest.mark.parametrize(
+    ("paths", "says"),
+    [
+        (["Data/a", "b", "data/A"], "data/A: differs from Data/a at most in case"),
+        (["a/b/c", "a/B"], "a/B: is a file, and a folder for a/b/c"),
+        (["x/y", "x", "x/z"], "x: is a file, and a folder for x/z"),
+    ],
+)
+def test_paths_that_a_disk_would_mix_up_are_both_named(paths: list[str], says: str) -> None:
+    with pytest.raises(BundleMalformed, match=f"^{says}$"):
+        check_paths(paths)
 
 
 def _without_document(predicate: dict[str, Any]) -> None:

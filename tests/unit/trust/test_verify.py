@@ -360,6 +360,20 @@ def test_signatures_of_strangers_are_passed_over_and_false_ones_refuse() -> None
 def test_documents_over_their_limit_are_not_parsed() -> None:
     with pytest.raises(BundleMalformed, match="at most 2 expected"):
         canonical.parse(b"[1]", "it", 2)
+    assert canonical.parse(b"[1]", "it", 3) == [1]
+
+
+@pytest.mark.parametrize(("data", "at"), [(b"[1]\n", 3), (b"[1, 2]", 3), (b" [1]", 0), (b"[1,2 ]", 4)])
+def test_another_spelling_is_told_by_its_first_byte(data: bytes, at: int) -> None:
+    with pytest.raises(BundleMalformed, match=rf"first at byte {at}$"):
+        canonical.parse(data, "it", 100)
+
+
+def test_an_envelope_holds_sixty_four_signatures() -> None:
+    signatures = {f"{number:064x}": b"x" for number in range(64)}
+    assert Envelope.parse(Envelope("t", b"x", signatures).dump(), "it").signatures == signatures
+    with pytest.raises(BundleMalformed, match="more than 64 signatures"):
+        Envelope.parse(Envelope("t", b"x", {**signatures, "f" * 64: b"x"}).dump(), "it")
 
 
 @pytest.mark.parametrize(
