@@ -95,7 +95,8 @@ def install(prepared: Prepared, reporter: Reporter) -> Installed:
         raise InstallFailed(f"{paths.DATA}: expected the mounted data volume, found a plain folder", "airgap unlock")
     stage.copy_models(prepared.bundle, paths.MODELS / release.name, reporter)
     watch.lap("models")
-    previous = _way_back(release, state.switch_release(release))
+    healthy = state.load_state().release
+    previous = _way_back(release, healthy, state.switch_release(release))
     try:
         reporter.step("stage B: firewall, network, service")
         second = run_playbook(release, "install.yml", "stage_b", variables, reporter)
@@ -123,14 +124,14 @@ def keep_site_file(file: Path) -> bool:
     return is_new
 
 
-def _way_back(release: Path, before: Path | None) -> Path | None:
+def _way_back(release: Path, healthy: str | None, before: Path | None) -> Path | None:
     """The release that was healthy last, unless it is this one: a run that was killed may have switched to it already.
 
     Args:
-        before: what was current; counts on a host that remembers no healthy one.
+        healthy: its name, by what the host remembers.
+        before: what was current; counts on a host that remembers none.
     """
-    last = state.load_state().release
-    folder = before if last is None else paths.RELEASES / last
+    folder = before if healthy is None else paths.RELEASES / healthy
     if folder is None or folder == release or not (folder / "venv/complete").exists():
         return None
     return folder
