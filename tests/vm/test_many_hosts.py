@@ -37,7 +37,7 @@ MODEL = "data/models/words.gguf"
 CARRIED = "/var/lib/airgap/carried"
 #: Holds while /run/hold is there; fails for a site without its disk, as preflight does; else leaves what success does.
 INSTALLER = """
-import hashlib, json, os, pathlib, shutil, sys, time
+import base64, hashlib, json, os, pathlib, shutil, sys, time
 def main():
     release, site = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[sys.argv.index("--site") + 1])
     models = pathlib.Path(sys.argv[sys.argv.index("--models") + 1])
@@ -48,7 +48,9 @@ def main():
     if "NODISK" in site.read_text():
         print("data disk NODISK: expected one disk, found 0 disks", file=sys.stderr)
         sys.exit(23)
-    state = {"root_fingerprint": sys.argv[sys.argv.index("--fingerprint") + 1], "channel": "test", "version": 1,
+    root = base64.b64encode((release / "carrier/trust/1.root.json").read_bytes()).decode()
+    pinned = sys.argv[sys.argv.index("--fingerprint") + 1]
+    state = {"root_fingerprint": pinned, "root_fingerprints": [pinned], "root": root, "channel": "test", "version": 1,
              "security_epoch": 1, "release": release.name, "schema_version": 1}
     os.makedirs("/etc/airgap", exist_ok=True)
     pathlib.Path("/var/lib/airgap/state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
