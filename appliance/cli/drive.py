@@ -114,7 +114,6 @@ def rotate(
     Example: airgap drive rotate S6CKNX0T123456 --secrets /run/escrow.json
     """
     from appliance.drive import rotate as core
-    from appliance.drive import unattended
     from appliance.drive.escrow import Secrets, read_opened
 
     _require_root()
@@ -131,9 +130,8 @@ def rotate(
     new = ask_passphrase(new_passphrase_file, "New passphrase", twice=True)
     if new == passphrase:
         raise SecretRefused("new passphrase: expected another one, found the one in force", "choose another")
-    core.rotate(drive, old, passphrase, new)
-    if unattended.SLOT in drive.luks.header().slots:
-        unattended.seal(drive.luks, new)
+    with drive.pending.alone():
+        core.rotate(drive, old, passphrase, new)
     click.echo(f"rotated: {disk.serial}")
 
 
@@ -151,6 +149,7 @@ def seal(passphrase_file: Path | None, dry_run: bool) -> None:
     """
     from appliance.drive import config, disks, unattended
     from appliance.drive.luks import Luks
+    from appliance.drive.pending import Pending
 
     _require_root()
     settings = config.load()
@@ -159,11 +158,14 @@ def seal(passphrase_file: Path | None, dry_run: bool) -> None:
         raise OperatorMistake("seal: expected a host whose volume opens by itself, found that it waits", hint)
     disk = disks.find(settings.serial)
     if disks.judge(disk, settings.mapper) is None:
-        raise TargetRefused(f"{disk}: expected this host's data volume, found a blank disk", "airgap install")
+        hint = "docs/how-to/recover-a-drive.md: The header is damaged"
+        raise TargetRefused(f"{disk}: expected this host's data volume, found a blank disk", hint)
     if dry_run:
         click.echo(f"would seal a new key of {disk} to the TPM, PCR {unattended.PCRS}")
         return
-    unattended.seal(Luks(disk.path), ask_passphrase(passphrase_file, "Passphrase"))
+    passphrase = ask_passphrase(passphrase_file, "Passphrase")
+    with Pending(disk.serial).alone():
+        unattended.seal(Luks(disk.path), passphrase)
     click.echo(f"sealed: {disk.serial} opens at boot by the TPM, PCR {unattended.PCRS}")
 
 
@@ -190,7 +192,7 @@ def revert(serial: str, psid_file: Path | None, secrets_file: Path | None, dry_r
         return
     known, psid = _proof(serial, secrets_file, psid_file)
     erase.revert(drive, sid=known.sid if known else "", psid=psid)
-    drive.pending.end()
+    drive.pending.forget()
     click.echo(f"reverted: {disk.serial} is as it left the factory")
 
 
@@ -231,7 +233,7 @@ def decommission(serial: str, psid_file: Path | None, secrets_file: Path | None,
     known, psid = _proof(serial, secrets_file, psid_file) if judged.opal else (None, "")
     sid, admin = (known.sid, known.admin) if known else ("", "")
     erased = erase.decommission(drive, disk.size_bytes, sid=sid, admin=admin, psid=psid)
-    drive.pending.end()
+    drive.pending.forget()
     key = hostkey.load_or_make()
     files = certificate.write(certificate.certify(disk, erased, socket.gethostname(), key), key, out)
     for file in files:

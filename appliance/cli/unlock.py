@@ -34,7 +34,7 @@ def command(passphrase_file: Path | None, wait_s: int, dry_run: bool) -> None:
         lines = volume.unlock(settings.volume, "", dry_run=True)
         click.echo("\n".join(f"would: {line}" for line in lines) or "would do nothing")
         return
-    if settings.volume.is_open and settings.volume.is_mounted:
+    if not volume.needs_unlocking(settings.volume):
         reporter.note(f"{settings.mount} was open already")
     else:
         passphrase = ask_passphrase(passphrase_file, "Passphrase")

@@ -2,20 +2,26 @@
 
 Refuses, each with the device, its serial, what was expected and what was found: no such disk or several, a disk that
 holds part of the running system or is mounted, one that is in use by something else, and one with content that is
-not ours. A disk is blank when low-level probing (libblkid) finds no signature on it.
+not ours. A disk is blank when it can be read and low-level probing (libblkid) finds no signature on it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from appliance.drive.luks import LABEL, Header, Luks
 from custody._run import run
-from custody.errors import TargetRefused
+from custody.errors import DriveFailed, TargetRefused
 
+#: Where signatures lie, the second LUKS2 header included; libblkid calls a disk blank that it cannot read.
+_SIGNATURES_BYTES = 4 << 20
+#: What the kernel says of a drive that keeps its blocks because it is locked.
+_LOCKED = (errno.ENODATA, errno.EACCES, errno.EPERM)
 _COLUMNS = "NAME,PATH,TYPE,SERIAL,MODEL,SIZE,RO,MOUNTPOINTS"
 
 
@@ -111,11 +117,39 @@ def judge(disk: Disk, mapper: str) -> Header | None:
 
 
 def probe(device: Path) -> dict[str, str]:
-    """What libblkid finds on a device, as blkid(8) names it; empty when blank."""
+    """What libblkid finds on a device, as blkid(8) names it; empty when blank, or locked throughout.
+
+    Raises:
+        DriveFailed: it cannot be read.
+    """
     done = run(["blkid", "--probe", "--output", "export", device], ok=(0, 2, 8))
     if done.returncode == 8:  # more than one signature
         return {"TYPE": "ambiguous"}
+    if done.returncode == 2:  # nothing found, or nothing read
+        require_readable(device)
     return dict(line.split("=", 1) for line in done.text.splitlines() if "=" in line)
+
+
+def require_readable(device: Path) -> None:
+    """Read where signatures lie.
+
+    Raises:
+        DriveFailed: that fails, for another reason than that the drive is locked.
+    """
+    try:
+        handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            at = 0
+            while at < _SIGNATURES_BYTES and (data := os.pread(handle, 1 << 20, at)):
+                at += len(data)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _LOCKED:
+            raise DriveFailed(
+                f"{device}: expected a disk that can be read, found: {error.strerror}",
+                "dmesg | tail; then power the drive off and on and run the same command again",
+            ) from error
 
 
 def _refused(disk: Disk, found: str, hint: str) -> TargetRefused:

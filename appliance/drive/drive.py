@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from appliance.drive.disks import Disk
 from appliance.drive.escrow import Escrow
 from appliance.drive.luks import Luks
 from appliance.drive.pending import Pending
-from appliance.drive.sed import Sed
+from appliance.drive.sed import PAGE_BYTES, Sed
 from custody.errors import DriveFailed, InputInvalid, SecretRefused, TargetRefused
 from custody.report import Reporter
 
@@ -90,22 +90,29 @@ def prove(drive: Drive, passphrase: str) -> None:
     Raises:
         DriveFailed: the drive hands out what it should keep, or keeps what it should hand out.
     """
-    at = drive.luks.header().data_offset
+    header = drive.luks.header()
+    places = [header.data_offset]
+    if header.data_bytes is not None:
+        places.append(header.data_offset + (header.data_bytes // PAGE_BYTES - 1) * PAGE_BYTES)
+    hint = "do not use this drive: it does not lock what it says that it locks"
     drive.say("proving that it locks")
-    _expect_locked(drive, at)
+    require_locked(drive.sed, places, hint)
     drive.luks.open(passphrase, drive.mapper)
     try:
-        opened = drive.sed.read(at)
+        opened = [drive.sed.read(at) for at in places]
     finally:
         drive.luks.close(drive.mapper)
-    if opened is None:
+    if None in opened:
         raise DriveFailed(f"{drive.device}: expected an opened range to be readable, found it locked", "dmesg | tail")
-    _expect_locked(drive, at)
+    require_locked(drive.sed, places, hint)
 
 
-def _expect_locked(drive: Drive, at: int) -> None:
-    if drive.sed.read(at) is not None:
-        raise DriveFailed(
-            f"{drive.device}: expected the closed range to refuse reads at byte {at}, found data",
-            "do not use this drive: it does not lock what it says that it locks",
-        )
+def require_locked(sed: Sed, places: Sequence[int], hint: str) -> None:
+    """Refuse a closed range that can be read at one of these bytes.
+
+    Raises:
+        DriveFailed: it can.
+    """
+    for at in places:
+        if sed.read(at) is not None:
+            raise DriveFailed(f"{sed.device}: expected the closed range to refuse reads at byte {at}, found data", hint)

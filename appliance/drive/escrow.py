@@ -44,6 +44,7 @@ class Secrets:
         passphrase: opens the volume; empty in an escrow, where the recovery key does.
         recovery_key: the volume's other passphrase.
         header_sha256: of the header's backup; empty before there is one.
+        number: of the copy that they were read from; 0: from none.
     """
 
     serial: str
@@ -54,6 +55,7 @@ class Secrets:
     passphrase: str = ""
     recovery_key: str = ""
     header_sha256: str = ""
+    number: int = 0
 
     def __repr__(self) -> str:
         return f"Secrets(serial={self.serial!r}, …)"
@@ -104,7 +106,7 @@ class Escrow:
         return file
 
     def _write(self, secrets: Secrets, name: str, number: int) -> Path:
-        content = {"schema": f"airgap.escrow/{_SCHEMA}", "number": number, **asdict(replace(secrets, passphrase=""))}
+        content = {"schema": f"airgap.escrow/{_SCHEMA}", **asdict(replace(secrets, passphrase="", number=number))}
         signed = Envelope(PAYLOAD_TYPE, json.dumps(content).encode(), {}).signed_by(self.signer).dump()
         return self._keep(name, signed)
 
@@ -113,11 +115,15 @@ class Escrow:
         write_whole(self.folder / name, outgoing.encrypt(data, self.recipient), mode=0o600)
         return self.folder / name
 
-    def next_number(self, serial: str) -> int:
-        """One more than the highest there was: copies are carried off, and their numbers must not come again."""
+    def next_number(self, serial: str, known: int = 0) -> int:
+        """One more than the highest there was: copies are carried off, and their numbers must not come again.
+
+        Args:
+            known: a number that somebody brought back; this host may be younger than its drive.
+        """
         last = self._last(serial)
         kept = int(last.read_text()) if last.exists() else 0
-        return 1 + max([kept, *(number for number, _file in copies(serial, self.folder))])
+        return 1 + max([known, kept, *(number for number, _file in copies(serial, self.folder))])
 
     def _last(self, serial: str) -> Path:
         """Where the last number is kept."""
@@ -142,9 +148,8 @@ def read_opened(file: Path, serial: str) -> Secrets:
         content = json.loads(read_secret(file), object_pairs_hook=_pairs)
         if "payloadType" in content:
             content = json.loads(base64.b64decode(content["payload"], validate=True), object_pairs_hook=_pairs)
-        if content.pop("schema") != f"airgap.escrow/{_SCHEMA}":
+        if content.pop("schema") != f"airgap.escrow/{_SCHEMA}" or "number" not in content:
             raise ValueError("schema")
-        content.pop("number")
         found = TypeAdapter(Secrets).validate_python(content)
     except SecretRefused:
         raise

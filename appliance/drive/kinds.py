@@ -62,5 +62,5 @@ def judge(found: Discovery | None) -> Judged:
     if found.sid_is_set:
         return Judged(Kind.OWNED, "SID has a PIN, nothing is activated", _NOBODYS)
     if not found.sid_is_msid:
-        return Judged(Kind.OWNED, "SID's first PIN is the maker's", "airgap drive revert with the PSID on the label")
+        return Judged(Kind.OWNED, "SID's first PIN is the maker's and nobody else's", _ANOTHER)
     return Judged(Kind.FACTORY, "as it leaves the factory")

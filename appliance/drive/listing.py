@@ -95,7 +95,10 @@ def _ask(disk: Disk) -> tuple[bool, Discovery | None, Judged]:
 
 def _row(disk: Disk) -> Row:
     failed, discovery, judged = _ask(disk)
-    found = disks.probe(disk.path)
+    try:
+        found = disks.probe(disk.path)
+    except AirgapError as error:
+        failed, found, judged = True, {}, Judged(judged.kind, error.message, error.hint)
     volume = "other" if found or disk.inside else ""
     if (found.get("TYPE"), found.get("LABEL")) == ("crypto_LUKS", LABEL):
         try:

@@ -29,6 +29,8 @@ LABEL = "airgap-data"
 PASSPHRASE_SLOTS = (0, 2)
 RECOVERY_SLOTS = (1, 3)
 
+#: Where a passphrase is refused.
+TYPE_AGAIN = "type it again; if it is lost, the escrow's recovery key opens it: docs/how-to/recover-a-drive.md"
 #: cryptsetup's exit status for "no permission": the passphrase or PIN is wrong.
 _NO_PERMISSION = 2
 _TIMEOUT_S = 300
@@ -62,12 +64,14 @@ class Header:
         data_offset: byte where the data begin.
         locking_range: the drive's range that holds them; None without Opal.
         slots: numbers of the key slots in use.
+        data_bytes: how many bytes they have; None: up to the end of the disk.
     """
 
     mode: Mode
     data_offset: int
     locking_range: int | None
     slots: tuple[int, ...]
+    data_bytes: int | None = None
 
 
 class Luks:
@@ -154,6 +158,7 @@ class Luks:
             data_offset=int(segments[0]["offset"]),
             locking_range=segments[0].get("opal_segment_number"),
             slots=tuple(sorted(map(int, found["keyslots"]))),
+            data_bytes=None if segments[0].get("size", "dynamic") == "dynamic" else int(segments[0]["size"]),
         )
 
     def _run(self, words: Sequence[str], secrets: Mapping[str, str], *last: str, stdin: bytes = b"") -> None:
@@ -169,8 +174,7 @@ class Luks:
             line = ["cryptsetup", *words, "--batch-mode", *options, str(self.device), *last]
             done = run(line, stdin=stdin, ok=(0, _NO_PERMISSION), timeout_s=_TIMEOUT_S, pass_fds=handles)
         if done.returncode == _NO_PERMISSION:
-            hint = "type it again; escrow has the other copy"
-            raise SecretRefused(f"{self.device}: the passphrase does not open it", hint)
+            raise SecretRefused(f"{self.device}: the passphrase does not open it", TYPE_AGAIN)
 
 
 def require(mode: Mode) -> None:

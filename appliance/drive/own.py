@@ -2,7 +2,7 @@
 
 Order, and why: the secrets go into the escrow and into the pending file before the drive hears of them, so that a cut
 at any place leaves a drive that the escrow opens, and a second run goes on. While the pending file is there the volume
-holds no data, so that formatting it again loses nothing.
+holds no data, so that formatting it again loses nothing: whoever makes the file system ends the change.
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ def choose_mode(drive: Drive, wanted: Wanted) -> Mode:
     """
     discovered = drive.sed.discover()
     found = kinds.judge(discovered)
-    if wanted.mode is Mode.LUKS and not (discovered and discovered.locked):
+    if wanted.mode is Mode.LUKS:
+        if discovered and discovered.locked:
+            raise TargetRefused(
+                f"{drive.device} (serial {drive.serial}): expected a drive that can be written, found {found.why}",
+                found.remedy,
+            )
         return Mode.LUKS
     if wanted.mode is None and found.kind in (Kind.UNSUPPORTED, Kind.PYRITE):
         drive.reporter.note(f"{drive.device}: {found.why}; dm-crypt alone encrypts")
@@ -60,7 +65,7 @@ def choose_mode(drive: Drive, wanted: Wanted) -> Mode:
 
 
 def own(drive: Drive, mode: Mode, wanted: Wanted, passphrase: str) -> None:
-    """Make the drive the appliance's, with an empty volume that the passphrase opens.
+    """Make the drive the appliance's, with an empty volume that the passphrase opens; the change stays begun.
 
     Raises:
         SecretRefused: a PIN that the drive does not take; nothing was changed.
@@ -79,14 +84,17 @@ def own(drive: Drive, mode: Mode, wanted: Wanted, passphrase: str) -> None:
 
 
 def finish(drive: Drive, change: Change) -> None:
-    """Prove that both passphrases open the volume, complete the escrow, and end the change."""
+    """Prove that the drive takes the new PINs and that both passphrases open the volume, and complete the escrow."""
+    header = drive.luks.header()
+    if header.mode is not Mode.LUKS:
+        drive.say("proving the PINs")
+        drive.sed.check_admin(change.new.admin.encode())
+        drive.sed.check_sid(change.new.sid.encode())
     for secret, slots in ((change.new.passphrase, PASSPHRASE_SLOTS), (change.new.recovery_key, RECOVERY_SLOTS)):
-        if not any(drive.luks.takes(secret, slot) for slot in slots if slot in drive.luks.header().slots):
+        if not any(drive.luks.takes(secret, slot) for slot in slots if slot in header.slots):
             raise SecretRefused(f"{drive.device}: expected the new keys to open the volume, found that they do not", "")
     drive.say("completing the escrow")
     file = drive.kept.complete(change.new, change.number, drive.luks.backup())
-    drive.say("ending the change")
-    drive.pending.end()
     drive.reporter.note(f"escrow: {file}; carry it off, with {file.with_suffix('.header.cms').name}")
 
 

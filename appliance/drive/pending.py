@@ -1,14 +1,18 @@
-"""What a killed change needs to go on: its secrets, on the host's own disk, under the volume's passphrase.
+"""What a host writes down about a drive: the change that was begun, and whether a volume was made.
 
-There from before the drive hears of the first secret until the escrow is complete, and gone then. AES-256-GCM under
-scrypt (RFC 7914: N 2^17, r 8, p 1; 128 MiB); a wrong passphrase opens nothing.
+A killed change needs its secrets to go on: they lie on the host's own disk, under the volume's passphrase, from before
+the drive hears of the first one until nothing is left to do. AES-256-GCM under scrypt (RFC 7914: N 2^17, r 8, p 1; 128
+MiB); a wrong passphrase opens nothing. Only a volume that is being made may be formatted, whatever reads as blank.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -16,8 +20,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from appliance.drive.escrow import Secrets
-from custody.atomic import write_whole
+from custody.atomic import sync_folder, write_whole
 from custody.errors import InputInvalid, SecretRefused
+from custody.lock import alone
 
 FOLDER = Path("/var/lib/airgap/drive")
 OWN, ROTATE = "own", "rotate"
@@ -25,6 +30,14 @@ _WHAT = (OWN, ROTATE)
 _MAGIC = b"airgap-pending-1\n"
 _SALT_BYTES, _NONCE_BYTES = 16, 12
 _COST = {"n": 1 << 17, "r": 8, "p": 1}
+
+
+class Known(StrEnum):
+    """What this host knows of a drive's volume: nothing, that it holds nothing yet, or that it was made."""
+
+    UNKNOWN = ""
+    MAKING = "making"
+    MADE = "made"
 
 
 @dataclass(frozen=True)
@@ -46,10 +59,52 @@ class Change:
 
 @dataclass(frozen=True)
 class Pending:
-    """The file of one drive."""
+    """The files of one drive."""
 
     serial: str
-    folder: Path = FOLDER
+    folder: Path = field(default_factory=lambda: FOLDER)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have no other airgap change drives meanwhile.
+
+        Raises:
+            AlreadyRunning: another one does.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with alone(self.folder, "another airgap that changes drives"):
+            yield
+
+    @property
+    def volume(self) -> Known:
+        """What is known of the volume.
+
+        Raises:
+            InputInvalid: not what was written here.
+        """
+        try:
+            return Known(self._volume.read_text().strip())
+        except FileNotFoundError:
+            return Known.UNKNOWN
+        except ValueError as error:
+            raise InputInvalid(
+                f"{self._volume}: expected `making` or `made`, found something else", "ls -la"
+            ) from error
+
+    def note(self, volume: Known) -> None:
+        """Write down how far the volume is, durably."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(self._volume, f"{volume}\n".encode(), mode=0o600)
+
+    def forget(self) -> None:
+        """The drive is as it left the factory: no change, no volume."""
+        for what in _WHAT:
+            self.end(what)
+        self._remove(self._volume)
+
+    @property
+    def _volume(self) -> Path:
+        return self.folder / f"{self.serial}.volume"
 
     @property
     def what(self) -> str:
@@ -93,10 +148,14 @@ class Pending:
         old = Secrets(**content["old"]) if content["old"] else None
         return Change(what, content["number"], old, Secrets(**content["new"]))
 
-    def end(self) -> None:
-        """The change is complete."""
-        for what in _WHAT:
-            self.file(what).unlink(missing_ok=True)
+    def end(self, what: str) -> None:
+        """The change of this kind is complete; a power cut does not bring it back."""
+        self._remove(self.file(what))
+
+    def _remove(self, file: Path) -> None:
+        if file.exists():
+            file.unlink()
+            sync_folder(self.folder)
 
 
 def _key(passphrase: str, salt: bytes) -> bytes:

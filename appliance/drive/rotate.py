@@ -9,16 +9,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from appliance.drive import pins
+from appliance.drive import pins, unattended
 from appliance.drive.drive import Drive, settle
 from appliance.drive.escrow import Secrets
 from appliance.drive.luks import PASSPHRASE_SLOTS, RECOVERY_SLOTS, Mode
 from appliance.drive.own import begin, finish
-from appliance.drive.pending import ROTATE, Change
-from custody.errors import IntegrityFailure, SecretRefused
+from appliance.drive.pending import OWN, ROTATE, Change
+from appliance.drive.unattended import Sealed
+from custody.errors import AirgapError, IntegrityFailure, ProgramFailed, SecretRefused, TargetRefused
 
 
-def rotate(drive: Drive, old: Secrets, passphrase: str, new_passphrase: str) -> None:
+def rotate(
+    drive: Drive,
+    old: Secrets,
+    passphrase: str,
+    new_passphrase: str,
+    *,
+    sealed: Sealed = Sealed(),  # noqa: B008 - frozen
+) -> None:
     """Change every secret of the drive and its volume; cut off, the same call goes on.
 
     Args:
@@ -27,7 +35,12 @@ def rotate(drive: Drive, old: Secrets, passphrase: str, new_passphrase: str) -> 
 
     Raises:
         SecretRefused: one of the old secrets is wrong: nothing was changed.
+        TargetRefused: the drive is not ours yet.
+        ProgramFailed: everything is changed, but the TPM sealed no key for the next boot.
     """
+    if drive.pending.what == OWN:
+        found = "that this was cut off: there is nothing to rotate yet"
+        raise TargetRefused(f"{drive.device}: expected a drive that was taken over, found {found}", "airgap install")
     mode = drive.luks.header().mode
     if drive.pending.what:
         change = drive.pending.read(ROTATE, passphrase)
@@ -44,7 +57,15 @@ def rotate(drive: Drive, old: Secrets, passphrase: str, new_passphrase: str) -> 
         settle((change.old.sid,), drive.sed.set_sid, change.new.sid)
     _change_slot(drive, PASSPHRASE_SLOTS, (passphrase, new_passphrase), new_passphrase)
     _change_slot(drive, RECOVERY_SLOTS, (new_passphrase,), change.new.recovery_key)
-    finish(drive, change)
+    unsealed = _seal(drive, new_passphrase, sealed)
+    finish(drive, change)  # after the sealing: the header in the escrow is the one that the TPM's key opens
+    drive.say("ending the change")
+    drive.pending.end(ROTATE)
+    if unsealed is not None:
+        raise ProgramFailed(
+            f"{drive.device}: every secret is changed; the TPM sealed no key for the next boot: {unsealed.message}",
+            "airgap drive seal; until then the volume waits for its new passphrase",
+        ) from unsealed
 
 
 def _begin(drive: Drive, mode: Mode, old: Secrets, passphrase: str, new_passphrase: str) -> Change:
@@ -57,8 +78,19 @@ def _begin(drive: Drive, mode: Mode, old: Secrets, passphrase: str, new_passphra
     new = replace(
         old, sid=pins.new_pin(), admin=pins.new_pin(), passphrase=new_passphrase, recovery_key=pins.new_recovery_key()
     )
-    number = drive.kept.next_number(drive.serial)
+    number = drive.kept.next_number(drive.serial, old.number)
     return begin(drive, Change(ROTATE, number, replace(old, passphrase=passphrase), new), passphrase)
+
+
+def _seal(drive: Drive, passphrase: str, sealed: Sealed) -> AirgapError | None:
+    """Give the TPM a new key where it had one; returns why it did not take it."""
+    if unattended.SLOT in drive.luks.header().slots:
+        drive.say("sealing a new key to the TPM")
+        try:
+            unattended.seal(drive.luks, passphrase, sealed)
+        except AirgapError as error:
+            return error
+    return None
 
 
 def _change_slot(drive: Drive, pair: tuple[int, int], known: tuple[str, ...], new: str) -> None:

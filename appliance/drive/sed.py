@@ -25,7 +25,7 @@ _MAX_KEY_BYTES = 256  # OPAL_KEY_MAX
 _MAX_RANGES = 9  # OPAL_MAX_LRS
 _ADMIN1 = 0  # enum opal_user
 _BUFFER_BYTES = 2048
-_PAGE_BYTES = 4096
+PAGE_BYTES = 4096
 _PROTOCOL, _DISCOVERY_COM_ID = 1, 1
 
 #: ioctl numbers of 'p', and the sizes of what they take.
@@ -113,7 +113,7 @@ class Sed:
         """Back to the factory with the PIN on the label, whoever owns the drive."""
         self._call("reverting as PSID", _PSID_REVERT_TPR, _key(psid))
 
-    def read(self, offset_bytes: int, length_bytes: int = _PAGE_BYTES) -> bytes | None:
+    def read(self, offset_bytes: int, length_bytes: int = PAGE_BYTES) -> bytes | None:
         """Raw bytes past every cache; None when the drive refuses them because they are locked.
 
         Args:

@@ -13,9 +13,10 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.drive.luks import Luks
+from appliance.drive.luks import TYPE_AGAIN, Luks
 from custody._run import run
 from custody.atomic import sync_folder, write_whole
+from custody.errors import AirgapError, SecretRefused
 
 #: A third kind of key slot, beside the pairs of `luks`.
 SLOT = 4
@@ -40,8 +41,15 @@ class Sealed:
     @property
     def opens(self) -> bool:
         """Whether the TPM gives the key back as things stand."""
+        return self.key() is not None
+
+    def key(self) -> str | None:
+        """The key, if the TPM gives it back as things stand."""
         words = ["systemd-creds", "decrypt", f"--name={NAME}", f"--tpm2-device={self.device}", str(self.file), "-"]
-        return self.exists and run(words, ok=(0, 1), timeout_s=60).returncode == 0
+        if not self.exists:
+            return None
+        done = run(words, ok=(0, 1), timeout_s=60)
+        return done.stdout.decode() if done.returncode == 0 else None
 
     def write(self, key: str) -> None:
         """Seal a key and put it there, whole."""
@@ -65,15 +73,20 @@ def settle(luks: Luks, passphrase: str, *, wanted: bool, sealed: Sealed = Sealed
 
     Returns:
         What was, or would be, done, one line each; empty when nothing.
+
+    Raises:
+        SecretRefused: the passphrase is wrong; nothing was changed.
     """
     there = SLOT in luks.header().slots
     if not wanted:
         if not (there or sealed.exists):
             return []
         if not dry_run:
+            _require(luks, passphrase)
             remove(luks, sealed)
         return [f"{luks.device}: no longer opened by the TPM"]
-    if there and sealed.opens:
+    # A header that was restored has an older key in the slot than the one that was sealed.
+    if there and (key := sealed.key()) is not None and luks.takes(key, SLOT):
         return []
     if not dry_run:
         seal(luks, passphrase, sealed)
@@ -84,12 +97,24 @@ def seal(luks: Luks, passphrase: str, sealed: Sealed = Sealed()) -> None:
     """Put a new key into the slot and seal it to the state in which the host is now.
 
     Raises:
-        SecretRefused: the passphrase is wrong; the volume then waits for it at every boot.
+        SecretRefused: the passphrase is wrong; nothing was changed.
+        ProgramFailed: the TPM does not seal; the volume then waits for its passphrase at every boot.
     """
+    _require(luks, passphrase)
     remove(luks, sealed)
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     luks.add(passphrase, key, SLOT)
-    sealed.write(key)
+    try:
+        sealed.write(key)
+    except AirgapError:
+        luks.remove(SLOT)
+        raise
+
+
+def _require(luks: Luks, passphrase: str) -> None:
+    """Take no other way of opening away from somebody who does not know the passphrase."""
+    if not luks.takes(passphrase):
+        raise SecretRefused(f"{luks.device}: the passphrase does not open it", TYPE_AGAIN)
 
 
 def remove(luks: Luks, sealed: Sealed = Sealed()) -> None:

@@ -13,6 +13,7 @@ from appliance.drive.own import Wanted
 from appliance.drive.volume import Volume, prepare
 from appliance.files import Folder
 from custody.errors import AirgapError
+from custody.report import SilentReporter
 from custody.secret import read_secret
 
 DOCUMENTATION = r"""
@@ -64,6 +65,16 @@ done: {description: "What was done, one line each.", type: list, returned: succe
 """
 
 
+class _Notes(SilentReporter):
+    """What the operator is to know besides what was changed."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def _secret(file: str) -> str:
     return read_secret(Path(file)) if file else ""
 
@@ -92,6 +103,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
+    told = _Notes()
     try:
         done = prepare(
             Volume(given["serial"], given["mapper"], Path(given["mount"])),
@@ -104,11 +116,12 @@ def main() -> None:
             ),
             escrow=Escrow.to(given["escrow_key"]),
             opens_itself=given["unattended"],
+            reporter=told,
             dry_run=module.check_mode,
         )
     except AirgapError as error:
         module.fail_json(msg=error.message, hint=error.hint, exit_code=error.exit_code)
-    module.exit_json(changed=bool(done), done=done)
+    module.exit_json(changed=bool(done), done=[*done, *told.notes])
 
 
 if __name__ == "__main__":

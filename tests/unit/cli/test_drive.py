@@ -38,7 +38,7 @@ from custody.ledger.log import open_log
 from custody.ledger.view import View
 from tests.opal_drive.faults import Fault
 from tests.unit.appliance.conftest import Programs, programs  # noqa: F401 - a fixture
-from tests.unit.appliance.drive.emulated import DATA_OFFSET, SERIAL, SIZE_BYTES, Machine
+from tests.unit.appliance.drive.emulated import DATA_OFFSET, SERIAL, SIZE_BYTES, Machine, take_over
 from tests.unit.appliance.drive.test_discovery import recorded
 from tests.unit.appliance.drive.test_disks import OURS, header, lsblk
 
@@ -106,6 +106,7 @@ def make(
         "appliance.drive.disks", "appliance.drive.luks", "appliance.drive.erase", answers={"blkid": (2, "")}
     )
     monkeypatch.setattr(pending, "_COST", {"n": 2, "r": 8, "p": 1})
+    monkeypatch.setattr(pending, "FOLDER", tmp_path / "drive-folder")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(config, "CONFIG", tmp_path / "storage.json")
     monkeypatch.setattr("appliance.drive.listing.copies", lambda _serial: [])
@@ -134,7 +135,7 @@ def host(make: Callable[..., Host]) -> Host:
 def ours(host: Host) -> Host:
     """A host whose drive is its own, with data on it, after a power cycle."""
     drive = host.machine.boot()
-    own.own(drive, Mode.BOTH, own.Wanted(Mode.BOTH, psid=host.machine.psid), FIRST)
+    take_over(drive, Mode.BOTH, own.Wanted(Mode.BOTH, psid=host.machine.psid), FIRST)
     drive.luks.open(FIRST, "airgap-data")
     host.machine.drive.write(DATA_OFFSET // 512, DATA)
     host.machine.power_cycle()

@@ -20,10 +20,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from appliance.drive import own
 from appliance.drive.drive import Drive
 from appliance.drive.escrow import Escrow, Secrets, read_opened
 from appliance.drive.luks import Header, Luks, Mode
-from appliance.drive.pending import Pending
+from appliance.drive.pending import OWN, Known, Pending
 from appliance.drive.sed import Sed
 from custody.errors import SecretRefused
 from custody.report import SilentReporter
@@ -231,6 +232,16 @@ def _kdf(passphrase: str) -> bytes:
 def _sealed(passphrase: str, key: bytes) -> str:
     nonce = os.urandom(12)
     return (nonce + AESGCM(_kdf(passphrase)).encrypt(nonce, key, None)).hex()
+
+
+def take_over(drive: Drive, mode: Mode, wanted: own.Wanted, passphrase: str) -> None:
+    """What `volume.prepare` does with a drive that holds nothing; the file system is left out."""
+    drive.pending.note(Known.MAKING)
+    own.own(drive, mode, wanted, passphrase)
+    drive.say("making the file system")
+    drive.pending.note(Known.MADE)
+    drive.say("ending the change")
+    drive.pending.end(OWN)
 
 
 class CutReporter(SilentReporter):

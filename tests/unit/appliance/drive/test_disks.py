@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from appliance.drive import disks
 from appliance.drive.luks import Header, Mode
-from custody.errors import IntegrityFailure, TargetRefused
+from custody.errors import DriveFailed, IntegrityFailure, TargetRefused
 from tests.unit.appliance.conftest import Programs
 
 SYSTEM = {
@@ -164,3 +166,36 @@ def test_judge_refuses_our_label_over_a_header_that_we_do_not_write(
     machine(DATA, blkid=(0, OURS), dump=dump)
     with pytest.raises(IntegrityFailure, match="LUKS2 header"):
         disks.judge(disks.find("DATA1"), "airgap-data")
+
+
+def test_what_cannot_be_read_is_not_called_blank(tmp_path: Path) -> None:
+    """libblkid ends alike for a blank disk and for one that fails; /proc/self/mem fails at its first byte."""
+    blank = tmp_path / "blank"
+    blank.write_bytes(bytes(8 << 20))
+    assert disks.probe(blank) == {}
+    with pytest.raises(DriveFailed, match=r"can be read, found: Input/output error") as caught:
+        disks.require_readable(Path("/proc/self/mem"))
+    assert caught.value.hint
+    with pytest.raises(DriveFailed, match="No such file"):
+        disks.probe(tmp_path / "none")
+
+
+@pytest.mark.parametrize("at", [0, 3 << 20])
+def test_a_bad_sector_anywhere_among_the_signatures_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(8 << 20))
+    ordinary = os.pread
+
+    def fails(handle: int, length: int, offset: int) -> bytes:
+        if offset <= at < offset + length:
+            raise OSError(failure, os.strerror(failure))
+        return ordinary(handle, length, offset)
+
+    monkeypatch.setattr(os, "pread", fails)
+    failure = errno.EIO
+    with pytest.raises(DriveFailed):
+        disks.probe(disk)
+    failure = errno.ENODATA  # a drive that keeps its blocks: `kinds` says what it is
+    assert disks.probe(disk) == {}

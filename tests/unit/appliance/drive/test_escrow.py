@@ -57,7 +57,7 @@ def test_openssl_and_the_key_open_both_files(site: Machine, escrow: Escrow) -> N
     envelope = site.decrypt(file)
     found = read_opened(opened(site, envelope), SECRETS.serial)
     digest = subprocess.run(["sha256sum"], input=HEADER, capture_output=True, check=True).stdout[:64].decode()
-    assert found == replace(SECRETS, passphrase="", header_sha256=digest)
+    assert found == replace(SECRETS, passphrase="", header_sha256=digest, number=1)
     # What is in it is signed by the host.
     parsed = Envelope.parse(envelope, "escrow")
     assert parsed.payload_type == PAYLOAD_TYPE

@@ -12,7 +12,7 @@ from appliance.drive.kinds import Kind, judge
 from appliance.drive.luks import Mode
 from custody.errors import DriveFailed, IntegrityFailure, SecretRefused, TargetRefused
 from tests.opal_drive.faults import Fault
-from tests.unit.appliance.drive.emulated import SIZE_BYTES, EmulatedSed, Machine
+from tests.unit.appliance.drive.emulated import SIZE_BYTES, EmulatedSed, Machine, take_over
 
 FIRST, SECOND = "first passphrase", "second passphrase"
 DATA = b"what nobody but the site may read".ljust(4096, b".")
@@ -60,7 +60,7 @@ def test_a_whole_life(tmp_path: Path, faults: tuple[Fault, ...], mode: Mode) -> 
     machine = Machine(tmp_path, faults)
     drive = machine.boot()
     assert judged(drive) is Kind.FACTORY
-    own.own(drive, mode, WANTED, FIRST)
+    take_over(drive, mode, WANTED, FIRST)
     use(machine, drive, FIRST)
     assert DATA[:16] not in machine.image.read_bytes()
 
@@ -89,7 +89,7 @@ def test_a_locked_out_drive_is_told_and_left_alone_and_its_label_brings_it_back(
     before = machine.drive.state.admin.changes
     for _ in range(2):  # the count outlives power
         with pytest.raises(SecretRefused, match="no try is left until power goes") as caught:
-            own.own(drive, Mode.BOTH, WANTED, FIRST)
+            take_over(drive, Mode.BOTH, WANTED, FIRST)
         assert caught.value.hint
         drive = machine.power_cycle()
     assert machine.drive.state.admin.changes == before
@@ -98,7 +98,7 @@ def test_a_locked_out_drive_is_told_and_left_alone_and_its_label_brings_it_back(
     erase.revert(drive, psid=machine.psid)
     # The same call goes on with what it had written down.
     (planned,) = machine.escrowed()
-    own.own(machine.power_cycle(), Mode.BOTH, WANTED, FIRST)
+    take_over(machine.power_cycle(), Mode.BOTH, WANTED, FIRST)
     drive = machine.power_cycle()
     assert machine.escrowed()[-1].sid == planned.sid
     use(machine, drive, FIRST)
@@ -107,7 +107,7 @@ def test_a_locked_out_drive_is_told_and_left_alone_and_its_label_brings_it_back(
 
 def test_a_drive_that_is_locked_out_while_ours_is_rotated_after_a_power_cycle(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    take_over(machine.boot(), Mode.BOTH, WANTED, FIRST)
     drive = machine.power_cycle()
     use(machine, drive, FIRST)
     for _ in range(5):
@@ -124,7 +124,7 @@ def test_a_drive_that_is_locked_out_while_ours_is_rotated_after_a_power_cycle(tm
 
 def test_without_a_label_a_lost_pin_is_a_lost_drive_and_nothing_is_done_to_it(tmp_path: Path) -> None:
     machine = Machine(tmp_path, (Fault.NO_PSID,))
-    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    take_over(machine.boot(), Mode.BOTH, WANTED, FIRST)
     drive = machine.power_cycle()
     use(machine, drive, FIRST)
     for call in (
@@ -158,7 +158,7 @@ def test_a_header_of_somebody_elses_does_not_keep_a_drive_in_service(
 ) -> None:
     machine = Machine(tmp_path)
     drive = machine.boot()
-    own.own(drive, Mode.BOTH, WANTED, FIRST)
+    take_over(drive, Mode.BOTH, WANTED, FIRST)
     use(machine, drive, FIRST)
     secrets = machine.escrowed()[-1]
 
@@ -175,7 +175,7 @@ def test_a_header_of_somebody_elses_does_not_keep_a_drive_in_service(
 
 def test_a_drive_that_keeps_its_data_is_never_certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(tmp_path)
-    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    take_over(machine.boot(), Mode.BOTH, WANTED, FIRST)
     drive = machine.power_cycle()
     use(machine, drive, FIRST)
     secrets = machine.escrowed()[-1]
@@ -193,7 +193,7 @@ def test_a_drive_that_holds_nothing_proves_nothing(tmp_path: Path) -> None:
 
 def test_rotation_whose_passphrases_somebody_took_out_says_so(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    take_over(machine.boot(), Mode.BOTH, WANTED, FIRST)
     drive = machine.power_cycle()
     secrets = machine.escrowed()[-1]
     places = [n for n, told in enumerate(_steps(tmp_path / "other")) if "adding key slot" in told]
@@ -210,7 +210,7 @@ def _steps(folder: Path) -> list[str]:
     """What a rotation tells and does, in order."""
     folder.mkdir()
     machine = Machine(folder)
-    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    take_over(machine.boot(), Mode.BOTH, WANTED, FIRST)
     drive = machine.power_cycle()
     rotate.rotate(drive, machine.escrowed()[-1], FIRST, SECOND)
     return machine.power.steps

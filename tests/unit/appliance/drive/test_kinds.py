@@ -45,7 +45,7 @@ NEW = Discovery(
         (replace(NEW, sid_blocked=True), Kind.SID_BLOCKED, "BIOS blocked SID", "Block SID"),
         (replace(NEW, sid_blocked=True, sid_is_set=True), Kind.SID_BLOCKED, "BIOS blocked SID", "Block SID"),
         (replace(NEW, sid_is_set=True), Kind.OWNED, "SID has a PIN", "airgap drive revert"),
-        (replace(NEW, sid_is_msid=False), Kind.OWNED, "first PIN is the maker's", "PSID"),
+        (replace(NEW, sid_is_msid=False), Kind.OWNED, "first PIN is the maker's", "another drive"),
         (NEW, Kind.FACTORY, "leaves the factory", ""),
         (replace(NEW, sid_is_set=None, sid_blocked=None), Kind.FACTORY, "leaves the factory", ""),
         (replace(NEW, classes=("Opal 1", "Opal 2")), Kind.FACTORY, "leaves the factory", ""),

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from appliance.drive import erase, own, pending, rotate
+from appliance.drive import erase, own, pending, rotate, unattended
 from appliance.drive.drive import Drive
 from appliance.drive.escrow import Secrets
 from appliance.drive.kinds import Kind, judge
 from appliance.drive.luks import Mode
-from custody.errors import DriveFailed, SecretRefused, TargetRefused
+from appliance.drive.unattended import Sealed
+from custody.errors import DriveFailed, ProgramFailed, SecretRefused, TargetRefused
 from tests.opal_drive import uids
 from tests.opal_drive.faults import Fault
 from tests.opal_drive.power import PowerCut
-from tests.unit.appliance.drive.emulated import ADMIN1, DATA_OFFSET, SIZE_BYTES, EmulatedLuks, EmulatedSed, Machine
+from tests.unit.appliance.drive.emulated import (
+    ADMIN1,
+    DATA_OFFSET,
+    SIZE_BYTES,
+    EmulatedLuks,
+    EmulatedSed,
+    Machine,
+    take_over,
+)
 
 FIRST, SECOND = "first passphrase", "second passphrase"
 #: What a user wrote; nobody may find it on the medium.
@@ -37,7 +47,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def set_up(drive: Drive) -> None:
-    own.own(drive, Mode.BOTH, WANTED, FIRST)
+    take_over(drive, Mode.BOTH, WANTED, FIRST)
 
 
 def use(drive: Drive, passphrase: str = FIRST) -> None:
@@ -201,6 +211,80 @@ def test_decommissioning_is_cut_off_everywhere_and_leaves_noise(tmp_path: Path) 
         assert drive.sed.read(DATA_OFFSET) not in (None, DATA)
 
 
+def test_a_host_that_is_younger_than_its_drive_goes_on_counting(machine: Machine) -> None:
+    """Its own disk was replaced: which copy of the escrow is the newest must not become a riddle."""
+    set_up(machine.boot())
+    rotate.rotate(machine.power_cycle(), machine.escrowed()[-1], FIRST, SECOND)
+    newest = machine.escrowed()[-1]
+    assert newest.number == 2
+    for folder in ("escrow", "pending"):
+        shutil.rmtree(machine.folder / folder)
+    rotate.rotate(machine.power_cycle(), newest, SECOND, FIRST)
+    assert machine.escrowed()[-1].number == 3
+    assert (machine.folder / "escrow" / "OPAL0001-0003.cms").exists()
+
+
+def test_what_is_not_taken_over_to_its_end_is_not_rotated(machine: Machine) -> None:
+    drive = machine.boot()
+    own.own(drive, Mode.BOTH, WANTED, FIRST)
+    with pytest.raises(TargetRefused, match="there is nothing to rotate yet") as caught:
+        rotate.rotate(drive, machine.escrowed()[-1], FIRST, SECOND)
+    assert caught.value.hint == "airgap install"
+
+
+def test_new_pins_are_proven_before_the_old_escrow_goes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drive that says yes and keeps its old PIN."""
+    set_up(machine.boot())
+    drive, old = machine.power_cycle(), machine.escrowed()[-1]
+    monkeypatch.setattr(EmulatedSed, "set_sid", lambda _self, _old, _new: None)
+    with pytest.raises(SecretRefused):
+        rotate.rotate(drive, old, FIRST, SECOND)
+    assert drive.pending.what == "rotate"
+    opens(machine, machine.escrowed())
+
+
+class Tpm(Sealed):
+    """A sealed key in a dictionary, or a TPM that is gone."""
+
+    def __init__(self, keys: dict[str, str], works: bool = True) -> None:
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "works", works)
+
+    @property
+    def exists(self) -> bool:
+        return "key" in self.keys  # type: ignore[attr-defined]
+
+    def key(self) -> str | None:
+        return self.keys.get("key")  # type: ignore[attr-defined, no-any-return]
+
+    def write(self, key: str) -> None:
+        if not self.works:  # type: ignore[attr-defined]
+            raise ProgramFailed("systemd-creds: no TPM", "")
+        self.keys["key"] = key  # type: ignore[attr-defined]
+
+    def forget(self) -> None:
+        self.keys.clear()  # type: ignore[attr-defined]
+
+
+def test_a_rotation_seals_a_new_key_and_the_escrowed_header_takes_it(machine: Machine) -> None:
+    set_up(machine.boot())
+    drive, keys = machine.power_cycle(), dict[str, str]()
+    unattended.seal(drive.luks, FIRST, Tpm(keys))
+    before = keys["key"]
+    rotate.rotate(drive, machine.escrowed()[-1], FIRST, SECOND, sealed=Tpm(keys))
+    assert keys["key"] != before and not drive.luks.takes(before)
+    assert drive.luks.takes(keys["key"], unattended.SLOT)
+    (backup,) = (machine.folder / "escrow").glob("*-0002.header.cms")
+    assert machine.decrypt(backup) == drive.luks.backup()
+
+    # A TPM that fails keeps nothing from being changed, and it is said.
+    with pytest.raises(ProgramFailed, match="every secret is changed; the TPM sealed no key") as caught:
+        rotate.rotate(drive, machine.escrowed()[-1], SECOND, FIRST, sealed=Tpm(keys, works=False))
+    assert "airgap drive seal" in caught.value.hint
+    assert drive.luks.takes(FIRST) and not drive.luks.takes(SECOND) and not drive.pending.what
+    assert unattended.SLOT not in drive.luks.header().slots
+
+
 def test_a_wrong_pin_changes_nothing(machine: Machine) -> None:
     set_up(machine.boot())
     drive = machine.power_cycle()
@@ -242,6 +326,14 @@ def test_automatic_never_means_without_the_drive(tmp_path: Path, fault: Fault) -
         own.choose_mode(Machine(tmp_path, (fault,)).boot(), own.Wanted(None))
 
 
+def test_dm_crypt_alone_does_not_take_a_locked_drive(machine: Machine) -> None:
+    set_up(machine.boot())
+    drive = machine.power_cycle()
+    for pin in ("", "theirs"):
+        with pytest.raises(TargetRefused, match="expected a drive that can be written, found owned, locked"):
+            own.choose_mode(drive, own.Wanted(Mode.LUKS, owned_pin=pin))
+
+
 @pytest.mark.parametrize("fault", [Fault.PYRITE, Fault.PYRITE_1])
 def test_automatic_takes_dm_crypt_where_the_drive_cannot(tmp_path: Path, fault: Fault) -> None:
     drive = Machine(tmp_path, (fault,)).boot()
@@ -258,7 +350,7 @@ def test_another_owners_drive_is_taken_with_their_pin_alone(tmp_path: Path) -> N
     with pytest.raises(SecretRefused):
         own.own(drive, Mode.BOTH, own.Wanted(Mode.BOTH, owned_pin="guessed"), FIRST)
     assert not (machine.folder / "escrow").exists()
-    own.own(machine.power_cycle(), Mode.BOTH, own.Wanted(Mode.BOTH, owned_pin="theirs"), FIRST)
+    take_over(machine.power_cycle(), Mode.BOTH, own.Wanted(Mode.BOTH, owned_pin="theirs"), FIRST)
     opens(machine, machine.escrowed())
 
 

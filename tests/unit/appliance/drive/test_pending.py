@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from appliance.drive import pending
 from appliance.drive.escrow import Secrets
-from appliance.drive.pending import OWN, ROTATE, Change, Pending
-from custody.errors import InputInvalid, SecretRefused
+from appliance.drive.pending import OWN, ROTATE, Change, Known, Pending
+from custody.errors import AlreadyRunning, InputInvalid, SecretRefused
 
 NEW = Secrets("SERIAL1", "Drive", "S" * 32, "A" * 32, "P" * 32, "new passphrase ü", "R-K")
 OLD = replace(NEW, sid="O" * 32, admin="D" * 32, passphrase="old")
@@ -40,9 +40,9 @@ def test_a_change_comes_back_whole(kept: Pending, change: Change) -> None:
     assert (file.stat().st_mode & 0o777, kept.folder.stat().st_mode & 0o777) == (0o600, 0o700)
     for secret in (NEW.sid, OLD.admin, NEW.recovery_key, PASSPHRASE):
         assert secret.encode() not in file.read_bytes()
-    kept.end()
+    kept.end(change.what)
     assert not kept.what
-    kept.end()
+    kept.end(change.what)
 
 
 def test_guessing_costs_what_it_should() -> None:
@@ -118,3 +118,33 @@ def test_two_writings_share_nothing(kept: Pending) -> None:
     assert first[:head] == second[:head]
     assert first[head : head + 28] != second[head : head + 28]
     assert first[head + 28 :] != second[head + 28 :]
+
+
+def test_how_far_a_volume_is_outlives_the_process_and_ends_with_the_drive(kept: Pending) -> None:
+    assert kept.volume is Known.UNKNOWN
+    for known in (Known.MAKING, Known.MADE):
+        kept.note(known)
+        assert Pending(kept.serial, kept.folder).volume is known
+    kept.write(CHANGE, PASSPHRASE)
+    kept.forget()
+    assert (kept.volume, kept.what, list(kept.folder.iterdir())) == (Known.UNKNOWN, "", [])
+    (kept.folder / "SERIAL1.volume").write_text("perhaps")
+    with pytest.raises(InputInvalid, match="expected `making` or `made`"):
+        _ = kept.volume
+
+
+def test_an_ended_change_does_not_come_back_with_the_power(kept: Pending, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(pending, "sync_folder", synced.append)
+    kept.write(CHANGE, PASSPHRASE)
+    kept.end(OWN)
+    assert kept.what == ROTATE and not synced
+    kept.end(ROTATE)
+    assert synced == [kept.folder]
+
+
+def test_two_at_once_are_refused(kept: Pending) -> None:
+    with kept.alone(), pytest.raises(AlreadyRunning, match="another airgap that changes drives"), kept.alone():
+        raise AssertionError
+    with kept.alone():
+        pass

@@ -12,8 +12,7 @@ import pytest
 from appliance.drive import luks, unattended
 from appliance.drive.luks import Luks, Mode
 from appliance.drive.unattended import SLOT, Sealed
-from custody._run import run
-from custody.errors import SecretRefused
+from custody.errors import ProgramFailed, SecretRefused
 from tests.swtpm import Swtpm
 
 PASSPHRASE = "correct horse battery staple"
@@ -26,26 +25,25 @@ class Managed(Sealed):
 
     tpm: Swtpm | None = None
 
-    @property
-    def opens(self) -> bool:
-        try:
-            return super().opens
-        finally:
-            self._forget()
-
     def write(self, key: str) -> None:
         try:
             super().write(key)
         finally:
             self._forget()
 
-    def key(self) -> str:
+    def key(self) -> str | None:
         """What the unit at boot would be given."""
-        words = ["systemd-creds", "decrypt", f"--name={unattended.NAME}", f"--tpm2-device={self.device}"]
         try:
-            return run([*words, self.file, "-"]).stdout.decode()
+            return super().key()
         finally:
             self._forget()
+
+    @property
+    def opened(self) -> str:
+        """The key of a seal that opens."""
+        key = self.key()
+        assert key is not None
+        return key
 
     def _forget(self) -> None:
         assert self.tpm is not None
@@ -91,9 +89,9 @@ def test_a_life(volume: Luks, tpm: Swtpm, tmp_path: Path) -> None:
 
     assert unattended.settle(volume, PASSPHRASE, wanted=True, sealed=sealed) == would != []
     assert volume.header().slots == (0, SLOT)
-    assert volume.takes(sealed.key(), SLOT)
+    assert volume.takes(sealed.opened, SLOT)
     assert sealed.file.stat().st_mode & 0o777 == 0o600
-    assert sealed.key().encode() not in sealed.file.read_bytes()
+    assert sealed.opened.encode() not in sealed.file.read_bytes()
     kept = sealed.file.read_bytes()
     assert unattended.settle(volume, PASSPHRASE, wanted=True, sealed=sealed) == []
     assert sealed.file.read_bytes() == kept
@@ -130,11 +128,11 @@ def test_the_same_boot_again_opens_and_another_one_does_not(tmp_path: Path) -> N
 def test_after_a_change_of_firmware_the_next_run_seals_anew(volume: Luks, tpm: Swtpm, tmp_path: Path) -> None:
     sealed = at(tmp_path / "cred", tpm)
     unattended.seal(volume, PASSPHRASE, sealed)
-    before = sealed.key()
+    before = sealed.opened
     tpm.extend(7, OTHER)
     assert unattended.settle(volume, PASSPHRASE, wanted=True, sealed=sealed) != []
-    assert sealed.key() != before
-    assert volume.takes(sealed.key(), SLOT)
+    assert sealed.opened != before
+    assert volume.takes(sealed.opened, SLOT)
     assert not volume.takes(before)
 
 
@@ -150,21 +148,50 @@ def test_a_cut_leaves_a_volume_that_waits_or_one_that_opens(
             cut.setattr(owner, step, _power_goes)
             with pytest.raises(KeyboardInterrupt):
                 unattended.seal(volume, PASSPHRASE, sealed)
-        assert not sealed.exists or volume.takes(sealed.key(), SLOT)
+        assert not sealed.exists or volume.takes(sealed.opened, SLOT)
         assert volume.takes(PASSPHRASE, 0)
         assert unattended.settle(volume, PASSPHRASE, wanted=True, sealed=sealed) == (
             [] if step == "forget" else [f"{volume.device}: opened at boot by the TPM, PCR 7"]
         )
-        assert volume.takes(sealed.key(), SLOT)
+        assert volume.takes(sealed.opened, SLOT)
 
 
 def _power_goes(*_arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_wrong_passphrase_leaves_a_volume_that_waits(volume: Luks, tpm: Swtpm, tmp_path: Path) -> None:
+def test_a_wrong_passphrase_takes_no_way_of_opening_away(volume: Luks, tpm: Swtpm, tmp_path: Path) -> None:
     sealed = at(tmp_path / "cred", tpm)
     with pytest.raises(SecretRefused):
         unattended.seal(volume, "another", sealed)
     assert not sealed.exists and volume.header().slots == (0,)
-    assert volume.takes(PASSPHRASE)
+    unattended.seal(volume, PASSPHRASE, sealed)
+    key = sealed.opened
+    for call in (
+        lambda: unattended.seal(volume, "another", sealed),
+        lambda: unattended.settle(volume, "another", wanted=False, sealed=sealed),
+    ):
+        with pytest.raises(SecretRefused):
+            call()
+        assert volume.header().slots == (0, SLOT)
+        assert sealed.opened == key and volume.takes(key, SLOT)
+    assert volume.takes(PASSPHRASE, 0)
+
+
+def test_a_header_that_was_restored_is_sealed_anew(volume: Luks, tpm: Swtpm, tmp_path: Path) -> None:
+    """The backup has another key in the slot than the one that was sealed since."""
+    sealed = at(tmp_path / "cred", tpm)
+    unattended.seal(volume, PASSPHRASE, sealed)
+    backup = volume.device.read_bytes()
+    unattended.seal(volume, PASSPHRASE, sealed)
+    volume.device.write_bytes(backup)
+    assert sealed.opens and not volume.takes(sealed.opened, SLOT)
+    assert unattended.settle(volume, PASSPHRASE, wanted=True, sealed=sealed) != []
+    assert volume.takes(sealed.opened, SLOT)
+
+
+def test_a_tpm_that_does_not_seal_leaves_no_slot(volume: Luks, tpm: Swtpm, tmp_path: Path) -> None:
+    sealed = Managed(tmp_path / "cred", "swtpm:path=/nowhere", tpm)
+    with pytest.raises(ProgramFailed, match="systemd-creds"):
+        unattended.seal(volume, PASSPHRASE, sealed)
+    assert not sealed.exists and volume.header().slots == (0,)
