@@ -103,14 +103,18 @@ class Life:
         return [self._open(name) for name in sorted(names) if re.fullmatch(pattern, name)]
 
     def _open(self, name: str) -> dict[str, str]:
+        """What one holds."""
+        opened = json.loads(self.decrypt(name))
+        found: dict[str, str] = json.loads(base64.b64decode(opened["payload"]))
+        return found
+
+    def decrypt(self, name: str) -> bytes:
         """Open one with openssl and the escrow's private key, far from the host."""
         file, key = self.folder / name, self.folder / "escrow.key"
         file.write_bytes(self.host.machine.get(f"/var/lib/airgap/escrow/{name}"))
         key.write_bytes(self.escrow._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         argv = ["openssl", "cms", "-decrypt", "-inform", "DER", "-in", str(file), "-inkey", str(key)]
-        opened = json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
-        found: dict[str, str] = json.loads(base64.b64decode(opened["payload"]))
-        return found
+        return subprocess.run(argv, check=True, capture_output=True).stdout
 
     def secrets_file(self, **changed: str) -> str:
         """The opened escrow, brought back to the host."""

@@ -80,6 +80,31 @@ def test_locked_it_stays_locked_over_a_power_cycle_until_it_is_unlocked(life: Li
     assert life.host.machine.get("/srv/airgap/models/secret.txt").startswith(TEXT)
 
 
+def test_a_drive_that_loses_its_power_while_it_is_open_is_unlocked_again(life: Life) -> None:
+    life.host.drive.power_cycle()
+    assert life.reads_fail()
+    life.airgap("unlock", stdin=FIRST)
+    life.host.machine.run("echo 3 >/proc/sys/vm/drop_caches")
+    assert life.host.machine.get("/srv/airgap/models/secret.txt").startswith(TEXT)
+
+
+def test_a_damaged_header_is_formatted_by_nobody_and_comes_back_from_the_escrow(life: Life) -> None:
+    """As docs/how-to/recover-a-drive.md says."""
+    run, device = life.host.machine.run, life.host.drive.device
+    life.airgap("drive", "lock")
+    run(f"dd if=/dev/zero of={device} bs=1M count=8 oflag=direct status=none")
+    assert "expected the volume that this host made" in life.airgap("unlock", stdin=FIRST, rc=22)
+    refused = life.take_over()
+    assert refused.rc == 22, refused.text
+    assert "recover-a-drive.md: The header is damaged" in refused.text
+    names = run("ls /var/lib/airgap/escrow").text.split()
+    backup = sorted(name for name in names if name.endswith(".header.cms"))[-1]
+    life.host.machine.put(life.decrypt(backup), "/run/header", 0o600)
+    run(f"cryptsetup luksHeaderRestore --batch-mode --header-backup-file /run/header {device}; shred -u /run/header")
+    life.airgap("unlock", stdin=FIRST)
+    assert life.host.machine.get("/srv/airgap/models/secret.txt").startswith(TEXT)
+
+
 def test_a_wrong_pin_is_refused_and_the_header_intact(life: Life) -> None:
     before, escrow = life.header(), life.host.machine.run("ls /var/lib/airgap/escrow").text
     for name in ("admin", "sid"):
@@ -115,17 +140,6 @@ def test_rotation_goes_on_after_a_power_cut(life: Life, steps: int) -> None:
     assert life.host.machine.get("/srv/airgap/models/secret.txt").startswith(TEXT)
 
 
-def test_no_secret_was_seen(life: Life) -> None:
-    seen = "\n".join(life.said) + life.host.everything_seen()
-    secrets = life.secrets()
-    for name in ("sid", "admin", "recovery_key"):
-        assert secrets[name] not in seen, name
-    assert FIRST not in seen
-    assert SECOND not in seen
-    listing = life.host.machine.run("find /var/lib/airgap /etc/airgap -type f -perm /077 -printf '%p %m\\n'").text
-    assert not [line for line in listing.splitlines() if "storage.json" not in line], listing
-
-
 def test_out_of_service_its_data_are_gone_and_a_certificate_says_so(life: Life) -> None:
     life.airgap("drive", "lock")
     command = ("drive", "decommission", "OPAL0001", "--secrets", life.secrets_file(), "--out", "/root")
@@ -153,3 +167,17 @@ def test_somebody_elses_drive_is_refused_and_untouched(life: Life) -> None:
     life.airgap("drive", "revert", "OPAL0001", stdin="0" * 32, rc=24)
     life.airgap("drive", "revert", "OPAL0001", stdin=life.host.drive.psid)
     assert not life.host.drive.status()["owned"]
+
+
+def test_no_secret_was_seen(life: Life) -> None:
+    """At the end: of every set that there ever was."""
+    seen = "\n".join(life.said) + life.host.everything_seen()
+    copies = life.copies()
+    assert len(copies) > 1
+    for copy in copies:
+        for name in ("sid", "admin", "recovery_key", "psid"):
+            assert copy[name] not in seen, (copy["number"], name)
+    assert FIRST not in seen
+    assert SECOND not in seen
+    listing = life.host.machine.run("find /var/lib/airgap /etc/airgap -type f -perm /077 -printf '%p %m\\n'").text
+    assert not [line for line in listing.splitlines() if "storage.json" not in line], listing
