@@ -16,7 +16,7 @@ pytestmark = pytest.mark.nightly
 PASSPHRASE = "passphrase-of-the-volume"
 TEXT = b"what nobody but the site may read. "
 _MAIN = "import sys; from bundler.cli import main; main(sys.argv[1:])"
-_COMMAND = f"""\
+COMMAND = f"""\
 #!/bin/sh
 export PYTHONPATH={role_host.SITE}:{role_host.CODE}
 exec python3 -c '{_MAIN}' "$@"
@@ -33,7 +33,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RoleHost]:
         made = RoleHost(machine, "AIRGAPDATA01")
         made.bring_code()
         machine.run("mkdir -p /opt/airgap/current/venv/bin")
-        machine.put(_COMMAND.encode(), "/opt/airgap/current/venv/bin/airgap", 0o755)
+        machine.put(COMMAND.encode(), "/opt/airgap/current/venv/bin/airgap", 0o755)
         yield made
 
 
