@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,13 +127,25 @@ def decommission(
 def _look(drive: Drive, size_bytes: int, admin: str) -> dict[str, str]:
     """Digests of blocks by their place in bytes."""
     header = _header(drive)
-    if header is not None and header.locking_range is not None and admin:
-        drive.sed.unlock(admin.encode(), header.locking_range)
     blocks = size_bytes // _BLOCK_BYTES
     first = header.data_offset // _BLOCK_BYTES if header is not None else 0
     step = max(1, (blocks - first) // _DATA_PLACES)
     places = {*range(0, first, max(1, first // _HEADER_PLACES)), first, *range(first, blocks, step)}
-    return {str(at * _BLOCK_BYTES): _digest(drive, at * _BLOCK_BYTES) for at in sorted(places)}
+    with _opened(drive, header, admin):
+        return {str(at * _BLOCK_BYTES): _digest(drive, at * _BLOCK_BYTES) for at in sorted(places)}
+
+
+@contextmanager
+def _opened(drive: Drive, header: Header | None, admin: str) -> Iterator[None]:
+    """Unlock the data for a while; without Admin1's PIN, or without Opal, they are as they are."""
+    if header is None or header.locking_range is None or not admin:
+        yield
+        return
+    drive.sed.unlock(admin.encode(), header.locking_range)
+    try:
+        yield
+    finally:
+        drive.sed.lock(admin.encode(), header.locking_range)
 
 
 def _header(drive: Drive) -> Header | None:

@@ -185,6 +185,28 @@ def test_a_drive_that_keeps_its_data_is_never_certified(tmp_path: Path, monkeypa
         erase.decommission(drive, SIZE_BYTES, sid=secrets.sid, admin=secrets.admin, folder=machine.folder / "erase")
 
 
+def test_a_decommission_that_fails_leaves_the_data_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path)
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    drive = machine.power_cycle()
+    use(machine, drive, FIRST)
+    secrets, at = machine.escrowed()[-1], drive.luks.header().data_offset
+
+    def fails(_self: object, _sid: bytes) -> None:
+        raise DriveFailed("reverting as SID", "")
+
+    def dies(_self: object, _at: int, _length: int = 4096) -> bytes:
+        raise DriveFailed("reading", "")
+
+    for broken in ({"read": dies}, {"revert": fails}):
+        with monkeypatch.context() as patch, pytest.raises(DriveFailed):
+            for name, function in broken.items():
+                patch.setattr(EmulatedSed, name, function)
+            erase.decommission(drive, SIZE_BYTES, sid=secrets.sid, admin=secrets.admin, folder=machine.folder / "erase")
+        assert drive.sed.read(at) is None
+    assert data(drive, FIRST) == DATA
+
+
 def test_a_drive_that_holds_nothing_proves_nothing(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     with pytest.raises(DriveFailed, match="no block that held anything"):
