@@ -190,7 +190,7 @@ def revert(serial: str, psid_file: Path | None, secrets_file: Path | None, dry_r
         return
     known, psid = _proof(serial, secrets_file, psid_file)
     erase.revert(drive, sid=known.sid if known else "", psid=psid)
-    drive.pending.end()
+    erase.end(drive)
     click.echo(f"reverted: {disk.serial} is as it left the factory")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from appliance.drive.kinds import Kind
 from appliance.drive.luks import Header
 from appliance.drive.pending import FOLDER
 from custody._run import run
-from custody.atomic import write_whole
+from custody.atomic import sync_folder, write_whole
 from custody.errors import DriveFailed, IntegrityFailure, ProgramFailed, SecretRefused, TargetRefused
 
 #: Places looked at, evenly over the header and over the data; those that hold something are compared.
@@ -83,56 +83,113 @@ def decommission(
         admin: Admin1's PIN, to unlock the data for the comparison; without it locked blocks are not compared.
 
     Raises:
-        SecretRefused: a PIN is wrong.
-        TargetRefused: the BIOS keeps the drive from making new keys; or there are no keys that could be destroyed.
-        DriveFailed: a block is what it was after all, or there was nothing to compare.
+        SecretRefused: a PIN is wrong; nothing was erased.
+        TargetRefused: the BIOS keeps the drive from making new keys; or there are no keys that could be destroyed; or
+            there is nothing to compare. Nothing was changed.
+        DriveFailed: a block is what it was after all.
     """
-    kept = folder / f"{drive.serial}.erase"
-    judged = kinds.judge(drive.sed.discover())
+    kept, found = _file(drive, folder), drive.sed.discover()
+    judged, header = kinds.judge(found), _header(drive)
     if judged.kind is Kind.SID_BLOCKED:
         raise TargetRefused(
             f"{drive.device} (serial {drive.serial}): expected a drive that makes new keys, found that {judged.why}",
             judged.remedy,
         )
-    if not kept.exists():
-        if not judged.opal and _header(drive) is None:
+    # Where a header can be read nothing was reverted, and a file beside it is of another time. dm-crypt's can be read
+    # until it is overwritten: there the key slots tell.
+    intact = header is not None and (judged.opal or bool(header.slots))
+    begins = intact or not kept.exists()
+    if begins:
+        if not judged.opal and not intact:
             raise TargetRefused(
                 f"{drive.device} (serial {drive.serial}): expected a drive that makes new keys, or one with a volume of"
                 f" ours, found neither ({judged.why}): what is on it was never encrypted here",
                 "overwrite it or destroy it; there is nothing that could be certified",
             )
-        drive.say("reading what there is")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(_look(drive, size_bytes, admin)).encode(), mode=0o600)
-    before: dict[str, str] = json.loads(kept.read_bytes())
+        if sid and found is not None and found.activated:
+            with suppress(TargetRefused):  # NVMe drives alone can be asked
+                drive.sed.check_sid(sid.encode())
+        before = _look(drive, header, size_bytes, admin)
+        _refuse_nothing(drive, before)
+        _keep(kept, before)
+    else:
+        before = json.loads(kept.read_bytes())
     if judged.opal:
-        _revert_for_good(drive, sid, psid)
+        try:
+            _revert_for_good(drive, sid, psid)
+        except SecretRefused:
+            if begins:
+                _forget(kept)
+            raise
         method, category = "TCG Opal Revert: the drive made new media encryption keys", "Purge (cryptographic erase)"
     else:
         discarded = "all blocks discarded" if _erase_header(drive) else "the disk discards no blocks"
         method, category = f"LUKS2 key slots and header destroyed, {discarded}", "Clear (cryptographic erase)"
     drive.say("reading the same places again")
-    compared = {at: digest for at, digest in before.items() if digest not in (_LOCKED, _EMPTY)}
+    compared = _held(before)
     unchanged = sum(_digest(drive, int(at)) == digest for at, digest in compared.items())
-    if not compared or (judged.opal and unchanged):
-        found = f"{unchanged} of {len(compared)} blocks as they were" if compared else "no block that held anything"
+    if judged.opal and unchanged:
         raise DriveFailed(
-            f"{drive.device} (serial {drive.serial}): expected noise where data were, found {found}",
+            f"{drive.device} (serial {drive.serial}): expected noise where data were, found {unchanged} of"
+            f" {len(compared)} blocks as they were",
             "keep this output, and destroy the drive",
         )
     kept.unlink()
     return Erased(method, category, len(before), len(compared), unchanged)
 
 
-def _look(drive: Drive, size_bytes: int, admin: str) -> dict[str, str]:
+def end(drive: Drive, *, folder: Path = FOLDER) -> None:
+    """Forget what was kept here of a drive that was reverted."""
+    drive.pending.end()
+    _forget(_file(drive, folder))
+
+
+def _file(drive: Drive, folder: Path) -> Path:
+    """Where the digests lie from before the erasure until it is proven."""
+    return folder / f"{drive.serial}.erase"
+
+
+def _keep(kept: Path, before: dict[str, str]) -> None:
+    """Durable when this returns: after a revert nobody can look again."""
+    if not kept.parent.exists():
+        kept.parent.mkdir(mode=0o700, parents=True)
+        sync_folder(kept.parent.parent)
+    write_whole(kept, json.dumps(before).encode(), mode=0o600)
+
+
+def _forget(kept: Path) -> None:
+    if kept.exists():
+        kept.unlink()
+        sync_folder(kept.parent)
+
+
+def _look(drive: Drive, header: Header | None, size_bytes: int, admin: str) -> dict[str, str]:
     """Digests of blocks by their place in bytes."""
-    header = _header(drive)
+    drive.say("reading what there is")
     blocks = size_bytes // _BLOCK_BYTES
     first = header.data_offset // _BLOCK_BYTES if header is not None else 0
     step = max(1, (blocks - first) // _DATA_PLACES)
     places = {*range(0, first, max(1, first // _HEADER_PLACES)), first, *range(first, blocks, step)}
     with _opened(drive, header, admin):
         return {str(at * _BLOCK_BYTES): _digest(drive, at * _BLOCK_BYTES) for at in sorted(places)}
+
+
+def _held(before: dict[str, str]) -> dict[str, str]:
+    """What can be compared."""
+    return {at: digest for at, digest in before.items() if digest not in (_LOCKED, _EMPTY)}
+
+
+def _refuse_nothing(drive: Drive, before: dict[str, str]) -> None:
+    """Refuse to destroy first and to find out then that nothing is proven by that."""
+    if _held(before):
+        return
+    locked = sum(digest == _LOCKED for digest in before.values())
+    hint = f"airgap drive revert {drive.serial}, which certifies nothing"
+    raise TargetRefused(
+        f"{drive.device} (serial {drive.serial}): expected blocks that hold something and can be read, found none;"
+        f" of {len(before)} looked at {locked} are locked, the others empty",
+        f"{hint}; or bring the header back (docs/how-to/recover-a-drive.md) and give --secrets" if locked else hint,
+    )
 
 
 @contextmanager

@@ -109,7 +109,8 @@ def make(
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(config, "CONFIG", tmp_path / "storage.json")
     monkeypatch.setattr("appliance.drive.listing.copies", lambda _serial: [])
-    monkeypatch.setitem(erase.decommission.__kwdefaults__ or {}, "folder", tmp_path / "erase")
+    for function in (erase.decommission, erase.end):
+        monkeypatch.setitem(function.__kwdefaults__ or {}, "folder", tmp_path / "erase")
 
     def made(*faults: Fault) -> Host:
         machine = Machine(tmp_path, faults)
@@ -384,6 +385,16 @@ def test_revert_by_the_label(ours: Host) -> None:
     assert judge(ours.machine.power_cycle().sed.discover()).kind is Kind.FACTORY
 
 
+def test_a_revert_forgets_a_decommission_that_was_begun(ours: Host) -> None:
+    kept = ours.machine.folder / "erase" / f"{SERIAL}.erase"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    ours.fails(SecretRefused, "revert", SERIAL, "--psid-file", ours.secret("wrong", "0" * 32))
+    assert kept.exists()
+    assert ours.run("revert", SERIAL, "--psid-file", ours.secret("psid", ours.machine.psid)).exit_code == 0
+    assert not kept.exists()
+
+
 def test_revert_by_the_escrow(ours: Host) -> None:
     assert ours.run("revert", SERIAL, "--secrets", ours.escrow()).exit_code == 0
     assert judge(ours.machine.power_cycle().sed.discover()).kind is Kind.FACTORY
@@ -410,8 +421,9 @@ def test_decommission_writes_what_verifies(ours: Host) -> None:
 def test_a_failed_erasure_certifies_nothing(host: Host) -> None:
     out = host.machine.folder / "out"
     out.mkdir()
-    error = host.fails(DriveFailed, "decommission", SERIAL, "--out", out, stdin=host.machine.psid)
-    assert "no block that held anything" in error.message
+    error = host.fails(TargetRefused, "decommission", SERIAL, "--out", out, stdin=host.machine.psid)
+    assert "expected blocks that hold something and can be read, found none" in error.message
+    assert f"airgap drive revert {SERIAL}" in error.hint
     assert not list(out.iterdir())
 
 
