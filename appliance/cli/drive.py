@@ -231,9 +231,10 @@ def decommission(serial: str, psid_file: Path | None, secrets_file: Path | None,
     known, psid = _proof(serial, secrets_file, psid_file) if judged.opal else (None, "")
     sid, admin = (known.sid, known.admin) if known else ("", "")
     erased = erase.decommission(drive, disk.size_bytes, sid=sid, admin=admin, psid=psid)
-    drive.pending.end()
     key = hostkey.load_or_make()
+    drive.say("writing the certificate")
     files = certificate.write(certificate.certify(disk, erased, socket.gethostname(), key), key, out)
+    erase.end(drive)
     for file in files:
         click.echo(f"certificate: {file}")
     record(Event("decommissioned", serial, f"sha256:{hashlib.sha256(files[0].read_bytes()).hexdigest()}"))

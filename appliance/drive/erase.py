@@ -76,6 +76,9 @@ def decommission(
 ) -> Erased:
     """Make what was written unreadable, and prove it.
 
+    What was read before stays in the folder until `end`: cut off before the certificate is written, the same call gives
+    the same answer again.
+
     Args:
         size_bytes: of the drive.
         sid: SID's PIN, with which to revert; or
@@ -134,18 +137,18 @@ def decommission(
             f" {len(compared)} blocks as they were",
             "keep this output, and destroy the drive",
         )
-    kept.unlink()
     return Erased(method, category, len(before), len(compared), unchanged)
 
 
 def end(drive: Drive, *, folder: Path = FOLDER) -> None:
-    """Forget what was kept here of a drive that was reverted."""
+    """Forget what was kept here of a drive that was reverted, or whose certificate is on the disk."""
+    drive.say("forgetting what was kept of it here")
     drive.pending.end()
     _forget(_file(drive, folder))
 
 
 def _file(drive: Drive, folder: Path) -> Path:
-    """Where the digests lie from before the erasure until it is proven."""
+    """Where the digests lie from before the erasure until it is certified."""
     return folder / f"{drive.serial}.erase"
 
 

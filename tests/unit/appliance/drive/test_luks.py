@@ -219,7 +219,8 @@ def test_the_keys_of_a_plain_disk_are_destroyed_and_that_is_what_is_told(volume:
         stream.seek(DATA_OFFSET)
         stream.write(noise)
     kept = volume.backup()
-    seen = erase.decommission(plain(device, tmp_path), device.stat().st_size, folder=tmp_path / "erase")
+    drive = plain(device, tmp_path)
+    seen = erase.decommission(drive, device.stat().st_size, folder=tmp_path / "erase")
     assert seen.category == "Clear (cryptographic erase)"
     assert "key slots" in seen.method
     assert "discards no blocks" in seen.method  # a plain file: the certificate claims nothing that was not done
@@ -228,6 +229,8 @@ def test_the_keys_of_a_plain_disk_are_destroyed_and_that_is_what_is_told(volume:
     slots = [at for at in range(32768, 1 << 19, 4096) if any(kept[at : at + 4096])]
     left = device.read_bytes()
     assert not [at for at in slots if left[at : at + 4096] == kept[at : at + 4096]]
+    assert erase.decommission(drive, device.stat().st_size, folder=tmp_path / "erase") == seen  # until it is ended
+    erase.end(drive, folder=tmp_path / "erase")
     assert not list((tmp_path / "erase").iterdir())
 
 
