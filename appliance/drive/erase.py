@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from appliance.drive import kinds, pins
@@ -26,6 +26,8 @@ from custody.errors import DriveFailed, IntegrityFailure, ProgramFailed, SecretR
 _HEADER_PLACES, _DATA_PLACES = 16, 1024
 _BLOCK_BYTES = 4096
 _LOCKED, _EMPTY = "locked", "empty"
+#: What a shadow MBR hides at least (Opal SSC 2.02, section 4.3.5.4); read there is the table, and no data.
+_SHADOW_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,52 @@ class Erased:
         method: in a sentence.
         category: of NIST SP 800-88 Rev. 1, section 2.5.
         places: blocks looked at.
+        locked: of these, blocks that could not be read before: whether they are gone nobody saw.
         compared: of these, blocks that held something before and could be read.
+        compared_data: of the compared ones, those of the data; the others are what everybody could read before them.
         unchanged: of the compared ones, those that still are what they were.
     """
 
     method: str
     category: str
     places: int
+    locked: int
     compared: int
+    compared_data: int
     unchanged: int
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a drive held.
+
+    Attributes:
+        data_offset: byte where the data begin.
+        blocks: digests by their place in bytes; or that the block was locked, or empty.
+    """
+
+    data_offset: int
+    blocks: dict[int, str]
+
+    def dump(self) -> bytes:
+        """For the file."""
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def load(data: bytes) -> _Before:
+        """Out of the file."""
+        found = json.loads(data)
+        return _Before(found["data_offset"], {int(at): digest for at, digest in found["blocks"].items()})
+
+    @property
+    def locked(self) -> int:
+        """How many blocks were."""
+        return sum(digest == _LOCKED for digest in self.blocks.values())
+
+    @property
+    def held(self) -> dict[int, str]:
+        """What can be compared."""
+        return {at: digest for at, digest in self.blocks.items() if digest not in (_LOCKED, _EMPTY)}
 
 
 def revert(drive: Drive, *, sid: str = "", psid: str = "") -> None:
@@ -112,11 +151,12 @@ def decommission(
         if sid and found is not None and found.activated:
             with suppress(TargetRefused):  # NVMe drives alone can be asked
                 drive.sed.check_sid(sid.encode())
-        before = _look(drive, header, size_bytes, admin)
+        hidden_bytes = _SHADOW_BYTES if found is not None and found.shadowed else 0
+        before = _look(drive, header, size_bytes, admin, hidden_bytes)
         _refuse_nothing(drive, before)
         _keep(kept, before)
     else:
-        before = json.loads(kept.read_bytes())
+        before = _Before.load(kept.read_bytes())
     if judged.opal:
         try:
             _revert_for_good(drive, sid, psid)
@@ -129,15 +169,17 @@ def decommission(
         discarded = "all blocks discarded" if _erase_header(drive) else "the disk discards no blocks"
         method, category = f"LUKS2 key slots and header destroyed, {discarded}", "Clear (cryptographic erase)"
     drive.say("reading the same places again")
-    compared = _held(before)
-    unchanged = sum(_digest(drive, int(at)) == digest for at, digest in compared.items())
+    held = before.held
+    # What is locked now is not known to have changed.
+    unchanged = sum(_digest(drive, at) in (digest, _LOCKED) for at, digest in held.items())
     if judged.opal and unchanged:
         raise DriveFailed(
             f"{drive.device} (serial {drive.serial}): expected noise where data were, found {unchanged} of"
-            f" {len(compared)} blocks as they were",
+            f" {len(held)} blocks as they were, or locked",
             "keep this output, and destroy the drive",
         )
-    return Erased(method, category, len(before), len(compared), unchanged)
+    data = sum(at >= before.data_offset for at in held)
+    return Erased(method, category, len(before.blocks), before.locked, len(held), data, unchanged)
 
 
 def end(drive: Drive, *, folder: Path = FOLDER) -> None:
@@ -152,12 +194,12 @@ def _file(drive: Drive, folder: Path) -> Path:
     return folder / f"{drive.serial}.erase"
 
 
-def _keep(kept: Path, before: dict[str, str]) -> None:
+def _keep(kept: Path, before: _Before) -> None:
     """Durable when this returns: after a revert nobody can look again."""
     if not kept.parent.exists():
         kept.parent.mkdir(mode=0o700, parents=True)
         sync_folder(kept.parent.parent)
-    write_whole(kept, json.dumps(before).encode(), mode=0o600)
+    write_whole(kept, before.dump(), mode=0o600)
 
 
 def _forget(kept: Path) -> None:
@@ -166,32 +208,28 @@ def _forget(kept: Path) -> None:
         sync_folder(kept.parent)
 
 
-def _look(drive: Drive, header: Header | None, size_bytes: int, admin: str) -> dict[str, str]:
-    """Digests of blocks by their place in bytes."""
+def _look(drive: Drive, header: Header | None, size_bytes: int, admin: str, hidden_bytes: int) -> _Before:
     drive.say("reading what there is")
     blocks = size_bytes // _BLOCK_BYTES
-    first = header.data_offset // _BLOCK_BYTES if header is not None else 0
+    first = header.data_offset // _BLOCK_BYTES if header is not None else min(blocks, hidden_bytes // _BLOCK_BYTES)
     step = max(1, (blocks - first) // _DATA_PLACES)
-    places = {*range(0, first, max(1, first // _HEADER_PLACES)), first, *range(first, blocks, step)}
+    places = {*range(0, first, max(1, first // _HEADER_PLACES)), *range(first, blocks, step)}
     with _opened(drive, header, admin):
-        return {str(at * _BLOCK_BYTES): _digest(drive, at * _BLOCK_BYTES) for at in sorted(places)}
+        found = {at * _BLOCK_BYTES: _digest(drive, at * _BLOCK_BYTES) for at in sorted(places)}
+    return _Before(first * _BLOCK_BYTES, found)
 
 
-def _held(before: dict[str, str]) -> dict[str, str]:
-    """What can be compared."""
-    return {at: digest for at, digest in before.items() if digest not in (_LOCKED, _EMPTY)}
-
-
-def _refuse_nothing(drive: Drive, before: dict[str, str]) -> None:
+def _refuse_nothing(drive: Drive, before: _Before) -> None:
     """Refuse to destroy first and to find out then that nothing is proven by that."""
-    if _held(before):
+    if before.held:
         return
-    locked = sum(digest == _LOCKED for digest in before.values())
     hint = f"airgap drive revert {drive.serial}, which certifies nothing"
+    if before.locked:
+        hint += "; or bring the header back (docs/how-to/recover-a-drive.md) and give --secrets"
     raise TargetRefused(
         f"{drive.device} (serial {drive.serial}): expected blocks that hold something and can be read, found none;"
-        f" of {len(before)} looked at {locked} are locked, the others empty",
-        f"{hint}; or bring the header back (docs/how-to/recover-a-drive.md) and give --secrets" if locked else hint,
+        f" of {len(before.blocks)} looked at {before.locked} are locked, the others empty",
+        hint,
     )
 
 

@@ -12,7 +12,9 @@ from appliance.drive.drive import Drive
 from appliance.drive.kinds import Kind, judge
 from appliance.drive.luks import Mode
 from custody.errors import DriveFailed, IntegrityFailure, SecretRefused, TargetRefused
+from tests.opal_drive import uids
 from tests.opal_drive.faults import Fault
+from tests.opal_drive.tables import Mbr
 from tests.unit.appliance.drive.emulated import SIZE_BYTES, EmulatedSed, Machine
 
 FIRST, SECOND = "first passphrase", "second passphrase"
@@ -184,6 +186,45 @@ def test_a_drive_that_keeps_its_data_is_never_certified(tmp_path: Path, monkeypa
     monkeypatch.setattr(EmulatedSed, "read", lambda _self, at, _length=4096: kept[at])
     with pytest.raises(DriveFailed, match=r"expected noise where data were, found \d+ of \d+ blocks as they were"):
         erase.decommission(drive, SIZE_BYTES, sid=secrets.sid, admin=secrets.admin, folder=machine.folder / "erase")
+
+
+@pytest.mark.parametrize("with_admin", [True, False])
+def test_what_was_locked_is_counted_and_not_called_compared(tmp_path: Path, with_admin: bool) -> None:
+    machine = Machine(tmp_path)
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    use(machine, machine.power_cycle(), FIRST)
+    secrets, folder = machine.escrowed()[-1], machine.folder / "erase"
+    proof = {"sid": secrets.sid, "admin": secrets.admin} if with_admin else {"psid": machine.psid}
+    seen = erase.decommission(machine.power_cycle(), SIZE_BYTES, **proof, folder=folder)
+    assert (seen.places, seen.unchanged) == (1296, 0)
+    assert (seen.locked, seen.compared, seen.compared_data) == ((0, 2, 1) if with_admin else (1280, 1, 0))
+
+
+def test_a_shadow_mbr_is_not_taken_for_data(tmp_path: Path) -> None:
+    """Somebody else's drive: what can be read of it is their program that asks for a PIN."""
+    machine = Machine(tmp_path)
+    host = EmulatedSed(machine.drive).host
+    host.set_sid_pin(host.msid(), b"theirs")
+    host.activate(b"theirs")
+    with host.start(uids.LOCKING_SP, uids.admin(1), b"theirs") as session:
+        session.set_bytes(uids.MBR_TABLE, 0, b"unlock first".ljust(4096, b"."))
+        session.set(uids.MBR_CONTROL, {Mbr.ENABLE: 1})
+    seen = erase.decommission(machine.power_cycle(), SIZE_BYTES, psid=machine.psid, folder=machine.folder / "erase")
+    assert (seen.compared, seen.compared_data, seen.unchanged) == (1, 0, 0)
+
+
+def test_what_is_locked_after_the_revert_is_not_called_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path)
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    drive = machine.power_cycle()
+    reads = EmulatedSed.read
+
+    def locks(self: EmulatedSed, at: int, length: int = 4096) -> bytes | None:
+        return reads(self, at, length) if machine.drive.state.active else None
+
+    monkeypatch.setattr(EmulatedSed, "read", locks)
+    with pytest.raises(DriveFailed, match="1 of 1 blocks as they were, or locked"):
+        erase.decommission(drive, SIZE_BYTES, psid=machine.psid, folder=machine.folder / "erase")
 
 
 def test_a_decommission_that_fails_leaves_the_data_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
