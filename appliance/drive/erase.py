@@ -1,13 +1,15 @@
 """The end of a drive's secrets: revert it, or take it out of service and prove that the data are gone.
 
-A revert gives the drive new media keys (Opal SSC 2.02, section 5.1.2): what was written is noise at once. The proof is
-our own: blocks read raw before are read raw again, and none may be what it was. Cut off, the same call goes on.
+A revert gives the drive new media keys (Opal SSC 2.02, section 5.1.2): what was written is noise at once. Without
+Opal the header is overwritten, key slots and all. The proof is our own: blocks read raw before are read raw again, and
+none may be what it was; without Opal none of the header. Cut off, the same call goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -22,7 +24,8 @@ from custody._run import run
 from custody.atomic import sync_folder, write_whole
 from custody.errors import DriveFailed, IntegrityFailure, ProgramFailed, SecretRefused, TargetRefused
 
-#: Places looked at, evenly over the header and over the data; those that hold something are compared.
+#: Places looked at, evenly over the header and over the data; those that hold something are compared. Of a header that
+#: is to be overwritten every block is one: what a revert does to one block it does to all.
 _HEADER_PLACES, _DATA_PLACES = 16, 1024
 _BLOCK_BYTES = 4096
 _LOCKED, _EMPTY = "locked", "empty"
@@ -74,6 +77,10 @@ class _Before:
         """Out of the file."""
         found = json.loads(data)
         return _Before(found["data_offset"], {int(at): digest for at, digest in found["blocks"].items()})
+
+    def telling(self, opal: bool) -> set[int]:
+        """Places of which each is to be another one after: all, or of a volume by dm-crypt those of its header."""
+        return {at for at in self.held if opal or at < self.data_offset}
 
     @property
     def locked(self) -> int:
@@ -142,18 +149,7 @@ def decommission(
     intact = header is not None and (judged.opal or bool(header.slots))
     begins = intact or not kept.exists()
     if begins:
-        if not judged.opal and not intact:
-            raise TargetRefused(
-                f"{drive.device} (serial {drive.serial}): expected a drive that makes new keys, or one with a volume of"
-                f" ours, found neither ({judged.why}): what is on it was never encrypted here",
-                "overwrite it or destroy it; there is nothing that could be certified",
-            )
-        if sid and found is not None and found.activated:
-            with suppress(TargetRefused):  # NVMe drives alone can be asked
-                drive.sed.check_sid(sid.encode())
-        hidden_bytes = _SHADOW_BYTES if found is not None and found.shadowed else 0
-        before = _look(drive, header, size_bytes, admin, hidden_bytes)
-        _refuse_nothing(drive, before)
+        before = _begin(drive, header if intact else None, size_bytes, sid, admin)
         _keep(kept, before)
     else:
         before = _Before.load(kept.read_bytes())
@@ -166,20 +162,16 @@ def decommission(
             raise
         method, category = "TCG Opal Revert: the drive made new media encryption keys", "Purge (cryptographic erase)"
     else:
-        discarded = "all blocks discarded" if _erase_header(drive) else "the disk discards no blocks"
-        method, category = f"LUKS2 key slots and header destroyed, {discarded}", "Clear (cryptographic erase)"
+        discarded = "all blocks discarded" if _erase_header(drive, before) else "the disk discards no blocks"
+        method = f"LUKS2 key slots destroyed, header overwritten, {discarded}"
+        category = "Clear (cryptographic erase)"
     drive.say("reading the same places again")
     held = before.held
     # What is locked now is not known to have changed.
-    unchanged = sum(_digest(drive, at) in (digest, _LOCKED) for at, digest in held.items())
-    if judged.opal and unchanged:
-        raise DriveFailed(
-            f"{drive.device} (serial {drive.serial}): expected noise where data were, found {unchanged} of"
-            f" {len(held)} blocks as they were, or locked",
-            "keep this output, and destroy the drive",
-        )
+    unchanged = {at for at, digest in held.items() if _digest(drive, at) in (digest, _LOCKED)}
+    _refuse_unchanged(drive, unchanged, before.telling(judged.opal))
     data = sum(at >= before.data_offset for at in held)
-    return Erased(method, category, len(before.blocks), before.locked, len(held), data, unchanged)
+    return Erased(method, category, len(before.blocks), before.locked, len(held), data, len(unchanged))
 
 
 def end(drive: Drive, *, folder: Path = FOLDER) -> None:
@@ -208,21 +200,29 @@ def _forget(kept: Path) -> None:
         sync_folder(kept.parent)
 
 
-def _look(drive: Drive, header: Header | None, size_bytes: int, admin: str, hidden_bytes: int) -> _Before:
+def _begin(drive: Drive, header: Header | None, size_bytes: int, sid: str, admin: str) -> _Before:
+    """Refuse what would come to nothing, and read what there is."""
+    found = drive.sed.discover()
+    judged = kinds.judge(found)
+    if not judged.opal and header is None:
+        raise TargetRefused(
+            f"{drive.device} (serial {drive.serial}): expected a drive that makes new keys, or one with a volume of"
+            f" ours that a key opens, found neither ({judged.why}): there are no keys on it that could be destroyed",
+            "overwrite it or destroy it; there is nothing that could be certified",
+        )
+    if sid and found is not None and found.activated:
+        with suppress(TargetRefused):  # NVMe drives alone can be asked
+            drive.sed.check_sid(sid.encode())
     drive.say("reading what there is")
-    blocks = size_bytes // _BLOCK_BYTES
-    first = header.data_offset // _BLOCK_BYTES if header is not None else min(blocks, hidden_bytes // _BLOCK_BYTES)
-    step = max(1, (blocks - first) // _DATA_PLACES)
-    places = {*range(0, first, max(1, first // _HEADER_PLACES)), *range(first, blocks, step)}
+    if header is not None:
+        data_offset = header.data_offset
+    else:
+        data_offset = min(size_bytes, _SHADOW_BYTES) if found is not None and found.shadowed else 0
     with _opened(drive, header, admin):
-        found = {at * _BLOCK_BYTES: _digest(drive, at * _BLOCK_BYTES) for at in sorted(places)}
-    return _Before(first * _BLOCK_BYTES, found)
-
-
-def _refuse_nothing(drive: Drive, before: _Before) -> None:
-    """Refuse to destroy first and to find out then that nothing is proven by that."""
-    if before.held:
-        return
+        places = _places(data_offset, size_bytes, every=not judged.opal)
+        before = _Before(data_offset, {at: _digest(drive, at) for at in places})
+    if before.telling(judged.opal):
+        return before
     hint = f"airgap drive revert {drive.serial}, which certifies nothing"
     if before.locked:
         hint += "; or bring the header back (docs/how-to/recover-a-drive.md) and give --secrets"
@@ -231,6 +231,18 @@ def _refuse_nothing(drive: Drive, before: _Before) -> None:
         f" of {len(before.blocks)} looked at {before.locked} are locked, the others empty",
         hint,
     )
+
+
+def _places(data_offset: int, size_bytes: int, *, every: bool) -> list[int]:
+    """Where to look, in bytes.
+
+    Args:
+        every: at all of the header.
+    """
+    blocks, first = size_bytes // _BLOCK_BYTES, data_offset // _BLOCK_BYTES
+    before = range(0, first, 1 if every else max(1, first // _HEADER_PLACES))
+    data = range(first, blocks, max(1, (blocks - first) // _DATA_PLACES))
+    return [at * _BLOCK_BYTES for at in (*before, *data)]
 
 
 @contextmanager
@@ -275,10 +287,27 @@ def _revert_for_good(drive: Drive, sid: str, psid: str) -> None:
     revert(drive, sid=sid, psid=psid)
 
 
-def _erase_header(drive: Drive) -> bool:
+def _erase_header(drive: Drive, before: _Before) -> bool:
     """Destroy it; says whether the disk also discarded its blocks."""
     drive.say("destroying the header")
     if drive.luks.exists:
         drive.luks.erase()
     run(["wipefs", "--all", "--quiet", drive.device])
+    # cryptsetup overwrites the slots in use; what a change that was cut off left in others goes here.
+    drive.say("overwriting the header")
+    with drive.device.open("r+b") as disk:
+        for at in range(0, before.data_offset, _BLOCK_BYTES):
+            disk.write(bytes(min(_BLOCK_BYTES, before.data_offset - at)))
+        disk.flush()
+        os.fsync(disk.fileno())
     return run(["blkdiscard", "--force", drive.device], ok=(0, 1), timeout_s=3600).returncode == 0
+
+
+def _refuse_unchanged(drive: Drive, unchanged: set[int], telling: set[int]) -> None:
+    left = len(unchanged & telling)
+    if left:
+        raise DriveFailed(
+            f"{drive.device} (serial {drive.serial}): expected nothing of what could be read before, found {left} of"
+            f" {len(telling)} blocks as they were, or locked",
+            "keep this output, and destroy the drive",
+        )
