@@ -197,7 +197,7 @@ def revert(serial: str, psid_file: Path | None, secrets_file: Path | None, dry_r
 @command.command()
 @click.argument("serial")
 @_psid_option
-@_secrets_option("The newest escrow, opened (mode 0600).")
+@_secrets_option("The newest escrow, opened (mode 0600); without it data that are locked are not compared.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -238,7 +238,8 @@ def decommission(serial: str, psid_file: Path | None, secrets_file: Path | None,
     for file in files:
         click.echo(f"certificate: {file}")
     record(Event("decommissioned", serial, f"sha256:{hashlib.sha256(files[0].read_bytes()).hexdigest()}"))
-    click.echo(f"decommissioned: {disk.serial}; {erased.compared} blocks compared, {erased.unchanged} as they were")
+    seen = f"{erased.compared} blocks compared, {erased.unchanged} as they were; {erased.locked} were locked"
+    click.echo(f"decommissioned: {disk.serial}; {seen}")
 
 
 def _destroy(serial: str) -> tuple[Drive, Disk, Judged]:

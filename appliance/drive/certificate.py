@@ -79,9 +79,12 @@ def page(certificate: Certificate) -> Page:
     seen = (
         ("method", erased.method),
         ("category", f"NIST SP 800-88 Rev. 1: {erased.category}"),
-        ("looked at", f"{erased.places} blocks of 4096 bytes, before and after"),
+        ("looked at", f"{erased.places} blocks of 4096 bytes, before"),
         ("locked", f"{erased.locked} of them, before: not compared"),
-        ("compared", f"{erased.compared} of them, which held something before; {erased.compared_data} are data"),
+        (
+            "compared",
+            f"{erased.compared} of them, which held something, before and after; {erased.compared_data} are data",
+        ),
         ("unchanged", f"{erased.unchanged} of these, after{'' if by_drive else ': noise without the keys'}"),
         ("when", certificate.time.replace("T", " ").replace("Z", " UTC")),
         ("where", f"host {certificate.host}"),

@@ -121,7 +121,8 @@ def test_the_page_says_what_the_statement_says(made: Certificate, key: PrivateKe
     told = " ".join(text.split())
     for words in (
         "S6CKNX0T123456", "Samsung SSD 980 PRO 1TB", "1000.2 GB", ERASED.method, ERASED.category, "NIST SP 800-88",
-        "1041 blocks", "0 of them, before: not compared", "737 of them, which held something before; 721 are data",
+        "1041 blocks of 4096 bytes, before", "0 of them, before: not compared",
+        "737 of them, which held something, before and after; 721 are data",
         "0 of these", "can no longer be read: below", "host rack3-host7", made.time[:10], made.time[11:19],
         "proves nothing by itself", "the firmware made new keys",
     ):  # fmt: skip
