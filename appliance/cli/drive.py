@@ -191,15 +191,16 @@ def revert(serial: str, psid_file: Path | None, secrets_file: Path | None, dry_r
         click.echo(f"would revert {disk}: everything on it would be lost")
         return
     known, psid = _proof(serial, secrets_file, psid_file)
-    erase.revert(drive, sid=known.sid if known else "", psid=psid)
-    drive.pending.forget()
+    with drive.pending.alone():
+        erase.revert(drive, sid=known.sid if known else "", psid=psid)
+        erase.end(drive)
     click.echo(f"reverted: {disk.serial} is as it left the factory")
 
 
 @command.command()
 @click.argument("serial")
 @_psid_option
-@_secrets_option("The newest escrow, opened (mode 0600).")
+@_secrets_option("The newest escrow, opened (mode 0600); without it data that are locked are not compared.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -232,14 +233,17 @@ def decommission(serial: str, psid_file: Path | None, secrets_file: Path | None,
         return
     known, psid = _proof(serial, secrets_file, psid_file) if judged.opal else (None, "")
     sid, admin = (known.sid, known.admin) if known else ("", "")
-    erased = erase.decommission(drive, disk.size_bytes, sid=sid, admin=admin, psid=psid)
-    drive.pending.forget()
-    key = hostkey.load_or_make()
-    files = certificate.write(certificate.certify(disk, erased, socket.gethostname(), key), key, out)
+    with drive.pending.alone():
+        erased = erase.decommission(drive, disk.size_bytes, sid=sid, admin=admin, psid=psid)
+        key = hostkey.load_or_make()
+        drive.say("writing the certificate")
+        files = certificate.write(certificate.certify(disk, erased, socket.gethostname(), key), key, out)
+        erase.end(drive)
     for file in files:
         click.echo(f"certificate: {file}")
     record(Event("decommissioned", serial, f"sha256:{hashlib.sha256(files[0].read_bytes()).hexdigest()}"))
-    click.echo(f"decommissioned: {disk.serial}; {erased.compared} blocks compared, {erased.unchanged} as they were")
+    seen = f"{erased.compared} blocks compared, {erased.unchanged} as they were; {erased.locked} were locked"
+    click.echo(f"decommissioned: {disk.serial}; {seen}")
 
 
 def _destroy(serial: str) -> tuple[Drive, Disk, Judged]:

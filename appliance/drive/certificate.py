@@ -19,6 +19,7 @@ from custody.trust.keys import PrivateKey
 
 PAYLOAD_TYPE = "application/vnd.airgap.decommission+json"
 _SCHEMA = "airgap.decommission/1"
+_GONE = "What was written on this drive can no longer be read: below, what was done, and what was seen after."
 _FOOT = "This page proves nothing by itself: the signed statement beside it does. It says what was done and read back;"
 _FOOT_DRIVE = (
     " that the firmware made new keys and kept no copy of the old ones is the maker's word. Blocks that the drive keeps"
@@ -78,8 +79,12 @@ def page(certificate: Certificate) -> Page:
     seen = (
         ("method", erased.method),
         ("category", f"NIST SP 800-88 Rev. 1: {erased.category}"),
-        ("looked at", f"{erased.places} blocks of 4096 bytes, before and after"),
-        ("held data", f"{erased.compared} of them, before"),
+        ("looked at", f"{erased.places} blocks of 4096 bytes, before"),
+        ("locked", f"{erased.locked} of them, before: not compared"),
+        (
+            "compared",
+            f"{erased.compared} of them, which held something, before and after; {erased.compared_data} are data",
+        ),
         ("unchanged", f"{erased.unchanged} of these, after{'' if by_drive else ': noise without the keys'}"),
         ("when", certificate.time.replace("T", " ").replace("Z", " UTC")),
         ("where", f"host {certificate.host}"),
@@ -88,11 +93,25 @@ def page(certificate: Certificate) -> Page:
         name=f"Decommissioning of {certificate.serial}",
         title=f"Drive {certificate.serial}",
         verdict="Out of service",
-        summary="What was written on this drive can no longer be read: below, what was done, and what was seen after.",
+        summary=_summary(erased) if by_drive else _GONE,
         sections=(
             Section("The drive", (), drive),
             Section("What was done and seen", (), seen),
             Section("Who says so", (), (("host key", groups(certificate.host_key)),), digits=True),
         ),
         foot=_FOOT + (_FOOT_DRIVE if by_drive else _FOOT_VOLUME),
+        is_doubtful=by_drive and not (erased.compared_data and not erased.locked),
     )
+
+
+def _summary(erased: Erased) -> str:
+    """No more than was seen."""
+    if not erased.compared_data:
+        return (
+            "The drive says that it made new keys. That the data can no longer be read is its word alone: no block of"
+            f" them could be compared, {f'{erased.locked} were locked' if erased.locked else 'all were empty'} before."
+            " What was seen is below."
+        )
+    if erased.locked:
+        return f"{_GONE} Of {erased.locked} blocks that were locked before this is the drive's word alone."
+    return _GONE

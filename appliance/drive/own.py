@@ -71,7 +71,7 @@ def own(drive: Drive, mode: Mode, wanted: Wanted, passphrase: str) -> None:
         SecretRefused: a PIN that the drive does not take; nothing was changed.
         DriveFailed: the drive failed, or does not lock.
     """
-    change = drive.pending.read(OWN, passphrase) if drive.pending.what else _begin(drive, wanted, passphrase)
+    change = drive.pending.read(OWN, passphrase) if drive.pending.what == OWN else _begin(drive, wanted, passphrase)
     if mode is not Mode.LUKS:
         _give_pins(drive, change)
     drive.say("formatting")

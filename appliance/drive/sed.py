@@ -33,7 +33,7 @@ _LOCK_UNLOCK, _TAKE_OWNERSHIP, _ACTIVATE_LSP, _SET_PW, _REVERT_TPR = (
     (221, 280), (222, 264), (223, 280), (224, 544), (226, 264),
 )  # fmt: skip
 _PSID_REVERT_TPR, _GET_LR_STATUS, _DISCOVERY = (232, 264), (237, 304), (239, 16)
-_READ_WRITE = 0x02  # OPAL_RW
+_READ_WRITE, _LOCKED = 0x02, 0x04  # OPAL_RW, OPAL_LK
 
 #: NVMe admin passthrough (include/uapi/linux/nvme_ioctl.h) and the two commands.
 _NVME_ADMIN, _SECURITY_SEND, _SECURITY_RECEIVE = 0xC0484E41, 0x81, 0x82
@@ -104,6 +104,11 @@ class Sed:
         """Open a range for reading and writing, as Admin1."""
         state = struct.pack("=IH2x", _READ_WRITE, 0)
         self._call(f"unlocking range {locking_range}", _LOCK_UNLOCK, _session(admin, locking_range) + state)
+
+    def lock(self, admin: bytes, locking_range: int) -> None:
+        """Close a range for reading and writing, as Admin1."""
+        state = struct.pack("=IH2x", _LOCKED, 0)
+        self._call(f"locking range {locking_range}", _LOCK_UNLOCK, _session(admin, locking_range) + state)
 
     def revert(self, sid: bytes) -> None:
         """Back to the factory, as SID: every media key is new, what was written is noise."""

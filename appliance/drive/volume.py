@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.drive import disks, own, unattended
+from appliance.drive import disks, erase, own, unattended
 from appliance.drive.disks import Disk
 from appliance.drive.drive import Drive, require_locked
 from appliance.drive.escrow import Escrow
@@ -244,6 +244,7 @@ def _close(volume: Volume) -> None:
 def _make(drive: Drive, mode: Mode, wanted: Wanted, passphrase: str) -> None:
     """Write the header; without an escrow, dm-crypt and one passphrase are all there is."""
     drive.pending.note(Known.MAKING)
+    erase.forget_former_life(drive)
     if drive.escrow is None:
         drive.luks.format(mode, passphrase)
     else:

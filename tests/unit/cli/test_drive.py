@@ -5,6 +5,7 @@ Disks are what lsblk says here; the drive behind /dev/nvme9n1 is the emulated on
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from appliance.drive.kinds import Kind, judge
 from appliance.drive.luks import Mode
 from appliance.drive.sed import Sed
 from bundler.cli import cli
+from custody.atomic import write_whole
 from custody.errors import (
     AirgapError,
     AlreadyRunning,
@@ -110,7 +112,8 @@ def make(
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(config, "CONFIG", tmp_path / "storage.json")
     monkeypatch.setattr("appliance.drive.listing.copies", lambda _serial: [])
-    monkeypatch.setitem(erase.decommission.__kwdefaults__ or {}, "folder", tmp_path / "erase")
+    for function in (erase.decommission, erase.end):
+        monkeypatch.setitem(function.__kwdefaults__ or {}, "folder", tmp_path / "erase")
 
     def made(*faults: Fault) -> Host:
         machine = Machine(tmp_path, faults)
@@ -385,6 +388,16 @@ def test_revert_by_the_label(ours: Host) -> None:
     assert judge(ours.machine.power_cycle().sed.discover()).kind is Kind.FACTORY
 
 
+def test_a_revert_forgets_a_decommission_that_was_begun(ours: Host) -> None:
+    kept = ours.machine.folder / "erase" / f"{SERIAL}.erase"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    ours.fails(SecretRefused, "revert", SERIAL, "--psid-file", ours.secret("wrong", "0" * 32))
+    assert kept.exists()
+    assert ours.run("revert", SERIAL, "--psid-file", ours.secret("psid", ours.machine.psid)).exit_code == 0
+    assert not kept.exists()
+
+
 def test_revert_by_the_escrow(ours: Host) -> None:
     assert ours.run("revert", SERIAL, "--secrets", ours.escrow()).exit_code == 0
     assert judge(ours.machine.power_cycle().sed.discover()).kind is Kind.FACTORY
@@ -400,7 +413,7 @@ def test_decommission_writes_what_verifies(ours: Host) -> None:
         f"{SERIAL}-decommissioned.dsse.json",
         f"{SERIAL}-decommissioned.pdf",
     ]
-    assert "blocks compared, 0 as they were" in done.stdout
+    assert "2 blocks compared, 0 as they were; 0 were locked" in done.stdout
     content = json.loads(secrets.read_text())
     assert "sid" in content or "payload" in content
     drive = ours.machine.power_cycle()
@@ -408,11 +421,43 @@ def test_decommission_writes_what_verifies(ours: Host) -> None:
     assert drive.sed.read(DATA_OFFSET) not in (None, DATA)
 
 
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_certificate_that_could_not_be_written_is_written_by_the_same_command(
+    ours: Host, monkeypatch: pytest.MonkeyPatch, ledger_here: Path, written: int
+) -> None:
+    """The folder is full, or the process is killed, once the drive is erased."""
+    out, secrets, folder = ours.machine.folder / "out", ours.escrow(), ours.machine.folder / "erase"
+    out.mkdir()
+    words = ("decommission", SERIAL, "--secrets", secrets, "--out", out)
+    made: list[Path] = []
+
+    def full(path: Path, data: bytes) -> None:
+        if len(made) == written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_whole(path, data)
+        made.append(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("appliance.drive.certificate.write_whole", full)
+        if written == 2:
+            patch.setattr("appliance.drive.erase.end", lambda _drive: full(out, b""))
+        assert isinstance(ours.run(*words).exception, OSError)
+    assert list(folder.iterdir())
+    assert len(list(View(ledger_here).entries())) == 1  # that it was begun
+    done = ours.run(*words)
+    assert done.exit_code == 0, done.exception
+    assert "2 blocks compared, 0 as they were" in done.stdout
+    assert not list(folder.iterdir())
+    told = (out / f"{SERIAL}-decommissioned.dsse.json").read_bytes()
+    assert parse_event(View(ledger_here).entry(1))["digest"] == f"sha256:{hashlib.sha256(told).hexdigest()}"
+
+
 def test_a_failed_erasure_certifies_nothing(host: Host) -> None:
     out = host.machine.folder / "out"
     out.mkdir()
-    error = host.fails(DriveFailed, "decommission", SERIAL, "--out", out, stdin=host.machine.psid)
-    assert "no block that held anything" in error.message
+    error = host.fails(TargetRefused, "decommission", SERIAL, "--out", out, stdin=host.machine.psid)
+    assert "expected blocks that hold something and can be read, found none" in error.message
+    assert f"airgap drive revert {SERIAL}" in error.hint
     assert not list(out.iterdir())
 
 

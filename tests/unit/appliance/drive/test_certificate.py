@@ -19,7 +19,7 @@ from appliance.drive.erase import Erased
 from custody.trust.keys import PrivateKey
 
 ERASED = Erased(
-    "TCG Opal Revert: the drive made new media encryption keys", "Purge (cryptographic erase)", 1041, 737, 0
+    "TCG Opal Revert: the drive made new media encryption keys", "Purge (cryptographic erase)", 1041, 0, 737, 721, 0
 )
 DISK = Disk(Path("/dev/nvme0n1"), "S6CKNX0T123456", "Samsung SSD 980 PRO 1TB", 1_000_204_886_016, False, ())
 #: As docs/how-to/audit.md has it for a receipt.
@@ -78,7 +78,9 @@ def test_openssl_verifies_it(made: Certificate, key: PrivateKey, tmp_path: Path)
             "method": ERASED.method,
             "category": ERASED.category,
             "places": 1041,
+            "locked": 0,
             "compared": 737,
+            "compared_data": 721,
             "unchanged": 0,
         },
     }
@@ -119,7 +121,9 @@ def test_the_page_says_what_the_statement_says(made: Certificate, key: PrivateKe
     told = " ".join(text.split())
     for words in (
         "S6CKNX0T123456", "Samsung SSD 980 PRO 1TB", "1000.2 GB", ERASED.method, ERASED.category, "NIST SP 800-88",
-        "1041 blocks", "737 of them", "0 of these", "host rack3-host7", made.time[:10], made.time[11:19],
+        "1041 blocks of 4096 bytes, before", "0 of them, before: not compared",
+        "737 of them, which held something, before and after; 721 are data",
+        "0 of these", "can no longer be read: below", "host rack3-host7", made.time[:10], made.time[11:19],
         "proves nothing by itself", "the firmware made new keys",
     ):  # fmt: skip
         assert words in told, words
@@ -138,12 +142,29 @@ def test_odd_names_make_a_page_too(made: Certificate, key: PrivateKey, tmp_path:
 
 
 def test_of_a_volume_the_page_does_not_speak_of_firmware(made: Certificate, key: PrivateKey, tmp_path: Path) -> None:
-    erased = Erased("LUKS2 key slots and header destroyed", "Clear (cryptographic erase)", 1041, 737, 720)
+    erased = Erased("LUKS2 key slots and header destroyed", "Clear (cryptographic erase)", 1041, 0, 737, 721, 720)
     _, page = certificate.write(replace(made, erased=erased), key, tmp_path)
     told = " ".join(text_of(page).split())
     assert "720 of these, after: noise without the keys" in told
     assert "escrowed headers are to be destroyed" in told
     assert "firmware" not in told
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ({"locked": 1024, "compared_data": 0}, "no block of them could be compared, 1024 were locked before"),
+        ({"compared_data": 0}, "its word alone: no block of them could be compared, all were empty before"),
+        ({"locked": 20}, "Of 20 blocks that were locked before this is the drive's word alone"),
+    ],
+    ids=["locked", "empty", "partly"],
+)
+def test_the_page_claims_no_more_than_was_seen(made: Certificate, seen: dict[str, int], said: str) -> None:
+    page = certificate.page(replace(made, erased=replace(ERASED, **seen)))  # type: ignore[arg-type]
+    assert said in page.summary
+    assert ("What was written on this drive can no longer be read" in page.summary) is ("compared_data" not in seen)
+    assert page.is_doubtful
+    assert not certificate.page(made).is_doubtful
 
 
 def test_the_secrets_are_nowhere(made: Certificate) -> None:

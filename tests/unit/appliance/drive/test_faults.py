@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from appliance.drive.drive import Drive
 from appliance.drive.kinds import Kind, judge
 from appliance.drive.luks import Mode
 from custody.errors import DriveFailed, IntegrityFailure, SecretRefused, TargetRefused
+from tests.opal_drive import uids
 from tests.opal_drive.faults import Fault
+from tests.opal_drive.tables import Mbr
 from tests.unit.appliance.drive.emulated import SIZE_BYTES, EmulatedSed, Machine, take_over
 
 FIRST, SECOND = "first passphrase", "second passphrase"
@@ -181,14 +184,162 @@ def test_a_drive_that_keeps_its_data_is_never_certified(tmp_path: Path, monkeypa
     secrets = machine.escrowed()[-1]
     kept = {at: drive.sed.read(at) for at in range(0, SIZE_BYTES, 4096)}
     monkeypatch.setattr(EmulatedSed, "read", lambda _self, at, _length=4096: kept[at])
-    with pytest.raises(DriveFailed, match=r"expected noise where data were, found \d+ of \d+ blocks as they were"):
+    with pytest.raises(DriveFailed, match=r"expected nothing of what .* found \d+ of \d+ blocks as they were"):
         erase.decommission(drive, SIZE_BYTES, sid=secrets.sid, admin=secrets.admin, folder=machine.folder / "erase")
 
 
-def test_a_drive_that_holds_nothing_proves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_admin", [True, False])
+def test_what_was_locked_is_counted_and_not_called_compared(tmp_path: Path, with_admin: bool) -> None:
     machine = Machine(tmp_path)
-    with pytest.raises(DriveFailed, match="no block that held anything"):
-        erase.decommission(machine.boot(), SIZE_BYTES, psid=machine.psid, folder=machine.folder / "erase")
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    use(machine, machine.power_cycle(), FIRST)
+    secrets, folder = machine.escrowed()[-1], machine.folder / "erase"
+    proof = {"sid": secrets.sid, "admin": secrets.admin} if with_admin else {"psid": machine.psid}
+    seen = erase.decommission(machine.power_cycle(), SIZE_BYTES, **proof, folder=folder)
+    assert (seen.places, seen.unchanged) == (1296, 0)
+    assert (seen.locked, seen.compared, seen.compared_data) == ((0, 2, 1) if with_admin else (1280, 1, 0))
+
+
+def test_a_shadow_mbr_is_not_taken_for_data(tmp_path: Path) -> None:
+    """Somebody else's drive: what can be read of it is their program that asks for a PIN."""
+    machine = Machine(tmp_path)
+    host = EmulatedSed(machine.drive).host
+    host.set_sid_pin(host.msid(), b"theirs")
+    host.activate(b"theirs")
+    with host.start(uids.LOCKING_SP, uids.admin(1), b"theirs") as session:
+        session.set_bytes(uids.MBR_TABLE, 0, b"unlock first".ljust(4096, b"."))
+        session.set(uids.MBR_CONTROL, {Mbr.ENABLE: 1})
+    seen = erase.decommission(machine.power_cycle(), SIZE_BYTES, psid=machine.psid, folder=machine.folder / "erase")
+    assert (seen.compared, seen.compared_data, seen.unchanged) == (1, 0, 0)
+
+
+def test_what_is_locked_after_the_revert_is_not_called_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path)
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    drive = machine.power_cycle()
+    reads = EmulatedSed.read
+
+    def locks(self: EmulatedSed, at: int, length: int = 4096) -> bytes | None:
+        return reads(self, at, length) if machine.drive.state.active else None
+
+    monkeypatch.setattr(EmulatedSed, "read", locks)
+    with pytest.raises(DriveFailed, match="1 of 1 blocks as they were, or locked"):
+        erase.decommission(drive, SIZE_BYTES, psid=machine.psid, folder=machine.folder / "erase")
+
+
+def test_a_decommission_that_fails_leaves_the_data_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path)
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    drive = machine.power_cycle()
+    use(machine, drive, FIRST)
+    secrets, at = machine.escrowed()[-1], drive.luks.header().data_offset
+
+    def fails(_self: object, _sid: bytes) -> None:
+        raise DriveFailed("reverting as SID", "")
+
+    def dies(_self: object, _at: int, _length: int = 4096) -> bytes:
+        raise DriveFailed("reading", "")
+
+    for broken in ({"read": dies}, {"revert": fails}):
+        with monkeypatch.context() as patch, pytest.raises(DriveFailed):
+            for name, function in broken.items():
+                patch.setattr(EmulatedSed, name, function)
+            erase.decommission(drive, SIZE_BYTES, sid=secrets.sid, admin=secrets.admin, folder=machine.folder / "erase")
+        assert drive.sed.read(at) is None
+    assert data(drive, FIRST) == DATA
+
+
+def test_a_drive_that_holds_nothing_proves_nothing_and_is_left_alone(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    drive = machine.boot()
+    with pytest.raises(TargetRefused, match="found none; of 1024 looked at 0 are locked, the others empty") as caught:
+        erase.decommission(drive, SIZE_BYTES, psid=machine.psid, folder=machine.folder / "erase")
+    assert caught.value.hint == "airgap drive revert OPAL0001, which certifies nothing"
+    assert not machine.power.steps[1:]  # it was told that it is read, and no more
+    assert not (machine.folder / "erase").exists()
+    # Taken over and used later, it is taken out of service as any other.
+    own.own(machine.power_cycle(), Mode.BOTH, WANTED, FIRST)
+    use(machine, machine.power_cycle(), FIRST)
+    secrets = machine.escrowed()[-1]
+    seen = erase.decommission(
+        machine.power_cycle(), SIZE_BYTES, sid=secrets.sid, admin=secrets.admin, folder=machine.folder / "erase"
+    )
+    assert seen.compared >= 2
+
+
+def test_a_drive_that_is_locked_throughout_is_refused_before_it_is_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its label it would be reverted; that its data are gone nobody would have seen."""
+    machine = Machine(tmp_path, (Fault.OWNED_BY_OTHERS,))
+    drive = machine.boot()
+    monkeypatch.setattr(EmulatedSed, "read", lambda _self, _at, _length=4096: None)
+    before = str(machine.drive.state.admin.changes)
+    with pytest.raises(TargetRefused, match="of 1024 looked at 1024 are locked") as caught:
+        erase.decommission(drive, SIZE_BYTES, psid=machine.psid, folder=machine.folder / "erase")
+    assert "airgap drive revert OPAL0001, which certifies nothing" in caught.value.hint
+    assert "--secrets" in caught.value.hint
+    assert judged(drive) is Kind.OWNED
+    assert str(machine.drive.state.admin.changes) == before
+    assert not (machine.folder / "erase").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"psid": "0" * 32}, {"sid": "0" * 32}], ids=["psid", "sid"])
+def test_a_decommission_that_was_refused_says_nothing_of_the_next(tmp_path: Path, wrong: dict[str, str]) -> None:
+    """What it saw of the data, or did not see, is no measure of what a later one finds."""
+    machine = Machine(tmp_path)
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    use(machine, machine.power_cycle(), FIRST)
+    folder = machine.folder / "erase"
+    with pytest.raises(SecretRefused):
+        erase.decommission(machine.power_cycle(), SIZE_BYTES, **wrong, folder=folder)
+    assert not list(folder.glob("*"))
+    secrets = machine.escrowed()[-1]
+    seen = erase.decommission(machine.power_cycle(), SIZE_BYTES, sid=secrets.sid, admin=secrets.admin, folder=folder)
+    assert (seen.compared, seen.unchanged) == (2, 0)  # the header and the file
+
+
+def test_a_wrong_pin_of_sid_is_refused_before_the_data_are_unlocked(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    drive, secrets = machine.power_cycle(), machine.escrowed()[-1]
+    before = str(machine.drive.state.locking.changes)
+    with pytest.raises(SecretRefused, match="session as SID"):
+        erase.decommission(drive, SIZE_BYTES, sid="0" * 32, admin=secrets.admin, folder=machine.folder / "erase")
+    assert machine.power.steps == ["StartSession"]  # refused, and nothing after it
+    assert str(machine.drive.state.locking.changes) == before
+
+
+def test_what_was_kept_of_a_former_life_is_no_measure_of_this_one(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    use(machine, machine.power_cycle(), FIRST)
+    kept = machine.folder / "erase" / "OPAL0001.erase"
+    kept.parent.mkdir()
+    # As a decommission by the label left it: nothing of the data was seen.
+    kept.write_text(json.dumps({"0": "0" * 64, str(1 << 20): "locked"}))
+    secrets = machine.escrowed()[-1]
+    seen = erase.decommission(
+        machine.power_cycle(), SIZE_BYTES, sid=secrets.sid, admin=secrets.admin, folder=kept.parent
+    )
+    assert (seen.places, seen.compared) == (1296, 2)
+
+
+def test_a_drive_that_cannot_be_asked_for_sid_is_decommissioned_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SATA: the kernel reverts it, and SID's PIN can be tried in no other way."""
+    machine = Machine(tmp_path)
+    own.own(machine.boot(), Mode.BOTH, WANTED, FIRST)
+    drive, secrets = machine.power_cycle(), machine.escrowed()[-1]
+    monkeypatch.setattr(drive.sed, "device", Path("/dev/sda"))
+    discover = EmulatedSed(machine.drive).discover
+    monkeypatch.setattr(EmulatedSed, "discover", lambda _self: discover())
+    folder = machine.folder / "erase"
+    with pytest.raises(SecretRefused, match="reverting as SID"):
+        erase.decommission(drive, SIZE_BYTES, sid="0" * 32, admin=secrets.admin, folder=folder)
+    assert not list(folder.iterdir())
+    assert erase.decommission(drive, SIZE_BYTES, sid=secrets.sid, admin=secrets.admin, folder=folder).compared
 
 
 def test_rotation_whose_passphrases_somebody_took_out_says_so(tmp_path: Path) -> None:

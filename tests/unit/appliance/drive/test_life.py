@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from appliance.drive import erase, own, pending, rotate, unattended
+from appliance.drive import certificate, erase, own, pending, rotate, unattended
+from appliance.drive.disks import Disk
 from appliance.drive.drive import Drive
 from appliance.drive.escrow import Secrets
 from appliance.drive.kinds import Kind, judge
 from appliance.drive.luks import Mode
 from appliance.drive.unattended import Sealed
+from custody import atomic
 from custody.errors import DriveFailed, ProgramFailed, SecretRefused, TargetRefused
+from custody.trust.keys import PrivateKey
 from tests.opal_drive import uids
 from tests.opal_drive.faults import Fault
 from tests.opal_drive.power import PowerCut
 from tests.unit.appliance.drive.emulated import (
     ADMIN1,
     DATA_OFFSET,
+    SERIAL,
     SIZE_BYTES,
     EmulatedLuks,
     EmulatedSed,
@@ -32,6 +38,7 @@ FIRST, SECOND = "first passphrase", "second passphrase"
 #: What a user wrote; nobody may find it on the medium.
 DATA = b"what nobody but the site may read".ljust(4096, b".")
 WANTED = own.Wanted(Mode.BOTH, psid="the label's")
+HOST_KEY = PrivateKey.generate()
 
 
 @pytest.fixture(autouse=True)
@@ -177,28 +184,48 @@ def test_rotation_is_cut_off_everywhere_and_keeps_the_data(tmp_path: Path) -> No
         opens(machine, [newest])
 
 
-def test_decommissioning_is_cut_off_everywhere_and_leaves_noise(tmp_path: Path) -> None:
-    def life(folder: Path) -> tuple[Machine, Callable[[Drive], erase.Erased]]:
+def test_decommissioning_is_cut_off_everywhere_and_leaves_noise_and_a_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def life(folder: Path) -> tuple[Machine, Callable[[Drive], dict[str, object]]]:
         folder.mkdir()
         machine = Machine(folder)
         set_up(machine.boot())
         use(machine.power_cycle())
         own_secrets = machine.escrowed()[-1]
+        disk = Disk(Path("/dev/nvme9n1"), SERIAL, "Emulated", SIZE_BYTES, False, ())
 
-        def action(drive: Drive) -> erase.Erased:
-            return erase.decommission(
-                drive, SIZE_BYTES, sid=own_secrets.sid, admin=own_secrets.admin, folder=machine.folder / "erase"
+        def write_whole(path: Path, content: bytes, **others: int) -> None:
+            """As it is, with a place to cut before and after."""
+            machine.power.step(f"file: {path.name} not there")
+            atomic.write_whole(path, content, **others)
+            machine.power.step(f"file: {path.name} there")
+
+        for module in (erase, certificate):
+            monkeypatch.setattr(module, "write_whole", write_whole)
+
+        def action(drive: Drive) -> dict[str, object]:
+            """What the command does; returns the statement but for its time."""
+            seen = erase.decommission(
+                drive, SIZE_BYTES, sid=own_secrets.sid, admin=own_secrets.admin, folder=folder / "erase"
             )
+            told = certificate.certify(disk, seen, "host", HOST_KEY)
+            certificate.write(told, HOST_KEY, folder)
+            erase.end(drive, folder=folder / "erase")
+            return statement(folder)
 
         return machine, action
 
     machine, action = life(tmp_path / "whole")
     drive = machine.power_cycle()
-    seen = action(drive)
+    whole = action(drive)
     places = len(machine.power.steps)
-    assert seen.unchanged == 0
-    assert seen.compared >= 2  # the header and the file
-    assert places > 5
+    seen = whole["erased"]
+    assert isinstance(seen, dict)
+    assert seen["unchanged"] == 0
+    assert seen["compared"] == 2  # the header and the file
+    assert places > 15
+    assert machine.power.steps[-1] == "told: /dev/nvme9n1: forgetting what was kept of it here"
     for place in range(1, places + 1):
         machine, action = life(tmp_path / str(place))
         drive = machine.power_cycle()
@@ -206,9 +233,19 @@ def test_decommissioning_is_cut_off_everywhere_and_leaves_noise(tmp_path: Path) 
         with pytest.raises(PowerCut):
             action(drive)
         drive = machine.power_cycle()
-        assert action(drive).unchanged == 0
+        assert action(drive) == whole
         assert judge(drive.sed.discover()).kind is Kind.FACTORY
         assert drive.sed.read(DATA_OFFSET) not in (None, DATA)
+        assert not list((machine.folder / "erase").iterdir())
+
+
+def statement(folder: Path) -> dict[str, object]:
+    """What a certificate says, but for its time."""
+    signed = json.loads((folder / f"{SERIAL}-decommissioned.dsse.json").read_bytes())
+    told: dict[str, object] = json.loads(base64.b64decode(signed["payload"]))
+    assert (folder / f"{SERIAL}-decommissioned.pdf").exists()
+    del told["time"]
+    return told
 
 
 def test_a_host_that_is_younger_than_its_drive_goes_on_counting(machine: Machine) -> None:

@@ -22,7 +22,7 @@ from appliance.drive.luks import Header, Luks, Mode
 from appliance.drive.pending import Pending
 from appliance.drive.sed import Sed
 from custody._run import PATH, Completed, run
-from custody.errors import IntegrityFailure, ProgramFailed, ProgramMissing, SecretRefused, TargetRefused
+from custody.errors import DriveFailed, IntegrityFailure, ProgramFailed, ProgramMissing, SecretRefused, TargetRefused
 from custody.report import SilentReporter
 
 FIRST, SECOND, RECOVERY, WRONG = "first passphrase", "second passphrase ü", "RECOVERY-KEY", "not this one"
@@ -219,32 +219,97 @@ def test_the_keys_of_a_plain_disk_are_destroyed_and_that_is_what_is_told(volume:
         stream.seek(DATA_OFFSET)
         stream.write(noise)
     kept = volume.backup()
-    seen = erase.decommission(plain(device, tmp_path), device.stat().st_size, folder=tmp_path / "erase")
+    drive = plain(device, tmp_path)
+    seen = erase.decommission(drive, device.stat().st_size, folder=tmp_path / "erase")
     assert seen.category == "Clear (cryptographic erase)"
     assert "key slots" in seen.method
     assert "discards no blocks" in seen.method  # a plain file: the certificate claims nothing that was not done
-    assert 0 < seen.unchanged < seen.compared  # the noise stays, the header does not
+    # The noise stays; of the header, key slots and what lies between them, nothing does.
+    assert (seen.compared, seen.compared_data) == (seen.unchanged + _held(kept), seen.unchanged)
+    assert seen.unchanged == (1 << 20) // 4096
     assert not volume.exists
-    slots = [at for at in range(32768, 1 << 19, 4096) if any(kept[at : at + 4096])]
-    left = device.read_bytes()
-    assert not [at for at in slots if left[at : at + 4096] == kept[at : at + 4096]]
+    assert not any(device.read_bytes()[:DATA_OFFSET])
+    assert erase.decommission(drive, device.stat().st_size, folder=tmp_path / "erase") == seen  # until it is ended
+    erase.end(drive, folder=tmp_path / "erase")
     assert not list((tmp_path / "erase").iterdir())
 
 
-@pytest.mark.parametrize("cut", ["destroying the header", "reading the same places again"])
-def test_a_plain_disk_whose_end_was_cut_off_is_ended_by_the_same_call(volume: Luks, tmp_path: Path, cut: str) -> None:
-    device = volume.device
+def _held(data: bytes) -> int:
+    """Blocks that hold something."""
+    return sum(any(data[at : at + 4096]) for at in range(0, len(data), 4096))
+
+
+class Stale(Sed):
+    """A disk that goes on handing out some blocks as they were."""
+
+    def __init__(self, device: Path, start: int, size_bytes: int) -> None:
+        super().__init__(device)
+        self.start, self.kept = start, device.read_bytes()[start : start + size_bytes]
+
+    def read(self, offset_bytes: int, length_bytes: int = 4096) -> bytes | None:
+        at = offset_bytes - self.start
+        if 0 <= at < len(self.kept):
+            return self.kept[at : at + length_bytes]
+        return super().read(offset_bytes, length_bytes)
+
+
+@pytest.mark.parametrize(
+    ("start", "size_bytes"),
+    [(0, 4096), (32768, 258048), (290816 + 258048 - 4096, 4096)],
+    ids=["header", "slot 0", "end of slot 1"],
+)
+def test_a_plain_disk_whose_key_slots_stay_is_never_certified(
+    volume: Luks, tmp_path: Path, start: int, size_bytes: int
+) -> None:
+    """One block of a slot that stays may be enough for somebody: each is looked at."""
+    drive = replace(plain(volume.device, tmp_path), sed=Stale(volume.device, start, size_bytes))
+    left = f"found {size_bytes // 4096} of 4092 blocks as they were"
+    with pytest.raises(DriveFailed, match=left) as caught:
+        erase.decommission(drive, volume.device.stat().st_size, folder=tmp_path / "erase")
+    assert "destroy the drive" in caught.value.hint
+
+
+@pytest.mark.parametrize("cut", ["destroying the header", "wipefs", "overwriting", "reading the same"])
+def test_a_plain_disk_whose_end_was_cut_off_is_ended_by_the_same_call(
+    volume: Luks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    device, folder = volume.device, tmp_path / "erase"
+    other = Path(shutil.copy(device, tmp_path / "other"))
+    whole = erase.decommission(plain(other, tmp_path), other.stat().st_size, folder=tmp_path / "whole")
 
     class Cut(SilentReporter):
         def step(self, text: str) -> None:
             if cut in text:
                 raise KeyboardInterrupt
 
+    def cut_run(argv: Sequence[Any], **others: Any) -> Completed:
+        if cut == argv[0]:
+            raise KeyboardInterrupt
+        return run(argv, **others)
+
     drive = plain(device, tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        erase.decommission(replace(drive, reporter=Cut()), device.stat().st_size, folder=tmp_path / "erase")
-    assert erase.decommission(drive, device.stat().st_size, folder=tmp_path / "erase").compared
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(erase, "run", cut_run)
+        erase.decommission(replace(drive, reporter=Cut()), device.stat().st_size, folder=folder)
+    if cut == "wipefs":
+        assert volume.header().slots == ()  # it can be read, and opens nothing any more
+    assert erase.decommission(drive, device.stat().st_size, folder=folder) == whole
     assert not volume.exists
+
+
+def test_what_was_kept_of_a_plain_disks_former_life_is_no_measure_of_this_one(volume: Luks, tmp_path: Path) -> None:
+    (tmp_path / "PLAIN1.erase").write_text(json.dumps({"data_offset": 4096, "blocks": {"0": "0" * 64}}))
+    seen = erase.decommission(plain(volume.device, tmp_path), volume.device.stat().st_size, folder=tmp_path)
+    assert seen.compared > 4000
+
+
+def test_a_volume_without_a_key_slot_is_never_certified(volume: Luks, tmp_path: Path) -> None:
+    """Whoever destroyed the slots, nobody here saw what they held."""
+    volume.erase()
+    before = volume.device.read_bytes()
+    with pytest.raises(TargetRefused, match="no keys on it that could be destroyed"):
+        erase.decommission(plain(volume.device, tmp_path), len(before), folder=tmp_path / "erase")
+    assert volume.device.read_bytes() == before
 
 
 @pytest.mark.parametrize("foreign", [False, True])
@@ -259,7 +324,7 @@ def test_a_disk_without_keys_is_never_certified(tmp_path: Path, quick: None, for
         stream.seek(DATA_OFFSET)
         stream.write(b"plain as day " * 400)
     before = device.read_bytes()
-    with pytest.raises(TargetRefused, match="never encrypted here") as caught:
+    with pytest.raises(TargetRefused, match="no keys on it that could be destroyed") as caught:
         erase.decommission(plain(device, tmp_path), device.stat().st_size, folder=tmp_path / "erase")
     assert "PLAIN1" in caught.value.message
     assert device.read_bytes() == before

@@ -113,6 +113,7 @@ CALLS: list[tuple[Callable[[Sed], None], int]] = [
     (lambda drive: drive.set_admin(PIN, NEW), iow(224, NewPassword)),
     (lambda drive: drive.check_admin(PIN), iow(237, RangeStatus)),
     (lambda drive: drive.unlock(PIN, 3), iow(221, LockUnlock)),
+    (lambda drive: drive.lock(PIN, 3), iow(221, LockUnlock)),
     (lambda drive: drive.revert(PIN), iow(226, Key)),
     (lambda drive: drive.revert_by_psid(PIN), iow(232, Key)),
 ]
@@ -185,11 +186,12 @@ def test_checking_admin_reads_range_1() -> None:
     assert (told.range_start, told.range_length, told.rle, told.wle, told.l_state) == (0, 0, 0, 0, 0)
 
 
-def test_unlocking_says_which_range_and_how() -> None:
+@pytest.mark.parametrize(("call", "state"), [(Sed.unlock, 2), (Sed.lock, 4)])  # enum opal_lock_state
+def test_unlocking_and_locking_say_which_range_and_how(call: Callable[[Sed, bytes, int], None], state: int) -> None:
     drive = Heard()
-    drive.unlock(PIN, 3)
+    call(drive, PIN, 3)
     told = drive.heard(LockUnlock)
-    assert (told.session.opal_key.lr, told.l_state, told.flags, pin(told.session.opal_key)) == (3, 2, 0, PIN)
+    assert (told.session.opal_key.lr, told.l_state, told.flags, pin(told.session.opal_key)) == (3, state, 0, PIN)
 
 
 @pytest.mark.parametrize("send", [True, False])
@@ -328,6 +330,7 @@ def test_what_a_drive_answers_is_told(
         lambda drive, bad: drive.set_admin(PIN, bad),
         lambda drive, bad: drive.check_admin(bad),
         lambda drive, bad: drive.unlock(bad, 1),
+        lambda drive, bad: drive.lock(bad, 1),
         lambda drive, bad: drive.revert(bad),
         lambda drive, bad: drive.revert_by_psid(bad),
         lambda drive, bad: drive.check_sid(bad),
@@ -482,6 +485,8 @@ def test_locked_reads_of_the_emulated_drive(tmp_path: Path) -> None:
     assert machine.boot().sed.read(DATA_OFFSET) is None
     machine.boot().sed.unlock(b"sid", 1)
     assert machine.boot().sed.read(DATA_OFFSET) is not None
+    machine.boot().sed.lock(b"sid", 1)
+    assert machine.boot().sed.read(DATA_OFFSET) is None
 
 
 def test_the_number_of_a_pin_is_the_drives() -> None:
