@@ -27,7 +27,7 @@ try:
     )
 except ImportError as _error:  # an extra: appliances need none of it
     raise EnvironmentProblem(
-        "timestamp: the Python package rfc3161-client is not installed", "pip install 'airgap[timestamp]'"
+        "timestamp: the Python package rfc3161-client is not installed", "pip install rfc3161-client"
     ) from _error
 
 #: Tokens with their chains are some kilobytes.

@@ -55,7 +55,7 @@ class Postgres:
         try:
             from pg8000 import dbapi
         except ImportError as error:
-            raise ProgramMissing("pg8000: not installed", "pip install 'airgap[postgres]'") from error
+            raise ProgramMissing("pg8000: not installed", "pip install pg8000") from error
         self.name = f"{PREFIX}{place}"
         self.remedy = f"as its superuser: TRUNCATE {_TABLE}"
         self._failures = (dbapi.Error, OSError)

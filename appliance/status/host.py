@@ -106,7 +106,9 @@ def look_at_clock() -> Iterator[Line]:
     """Whether the clock is later than the release, and who keeps it."""
     now, time_s = release.current(), time.time()
     floor_s = int(now.facts["source_date_epoch"]) if now else 0
-    late = "" if time_s >= floor_s else f", before the release's {_day(floor_s)}: timedatectl set-time"
+    # timedatectl(1) refuses to set a clock while a time service runs; the page has the commands.
+    remedy = "stop chrony, then timedatectl set-time (troubleshooting.md)"
+    late = "" if time_s >= floor_s else f", before the release's {_day(floor_s)}: {remedy}"
     yield line("clock", "time", _day(time_s) + late, bad=bool(late))
     sources = [row.split()[1] for row in CHRONY_FILE.read_text().splitlines() if row.startswith("server ")]
     if not sources:

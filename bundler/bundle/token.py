@@ -135,7 +135,7 @@ def _token(uri: TokenUri) -> pkcs11.Token:
     try:
         import pkcs11
     except ImportError as error:
-        raise ProgramMissing("python-pkcs11: not installed", "pip install 'airgap[token]'") from error
+        raise ProgramMissing("python-pkcs11: not installed", "pip install python-pkcs11") from error
     with _converted(str(uri)):
         tokens = [token for token in pkcs11.lib(str(uri.module)).get_tokens() if _is_wanted(token, uri)]
     if len(tokens) != 1:

@@ -19,7 +19,7 @@ class Gpu(Strict):
 
     kernel: Annotated[
         str,
-        text(r"\d+\.\d+\.\d+[a-z0-9.+-]*", "a kernel as `uname -r` says, like 6.12.117+deb13-amd64"),
+        text(r"\d+\.\d+\.\d+[a-z0-9.+-]*", "a kernel as `uname -r` says, like 6.12.94+deb13-amd64"),
         Field(description="the host's kernel; image and headers of just this one are locked"),
     ]
     driver: Annotated[

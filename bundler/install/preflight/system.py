@@ -56,7 +56,8 @@ def check_clock(case: Case) -> Iterator[Finding]:
     """The clock is not before what was signed; far behind the bundle is a warning, for an old bundle is no error."""
     own, now = case.statement.predicate.bundle.source_date_epoch, time.time()
     floor = max(own, case.floor_s)
-    remedy = "set the clock: timedatectl set-time 'YYYY-MM-DD hh:mm:ss'"
+    # It refuses while a time service runs; on an appliance the role base switches that on again.
+    remedy = "set the clock: timedatectl set-ntp false; timedatectl set-time 'YYYY-MM-DD hh:mm:ss'"
     if now < floor:
         whose = "the bundle's own time" if floor == own else "the time of a release that ran here"
         yield Finding("clock", f"later than {day(floor)}, {whose}", day(now), remedy)

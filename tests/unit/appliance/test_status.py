@@ -153,6 +153,17 @@ def test_failed_units_a_silent_gateway_a_strange_kernel_and_another_release_show
     assert lines["release", "root"] == ("bad", "none pinned")
 
 
+def test_a_clock_before_the_releases_own_time_is_bad_and_fits_a_screen(host: Host) -> None:
+    facts = "/opt/airgap/releases/demo-1/sealed/facts.txt"
+    host.write(facts, host.run("cat", facts).stdout.replace("epoch=1700000000", "epoch=4000000000"))
+    verdict, found = host.status()["clock", "time"]
+    assert verdict == "bad"
+    assert found.endswith(
+        "before the release's 2096-10-02 07:06 UTC: stop chrony, then timedatectl set-time (troubleshooting.md)"
+    )
+    assert max(map(len, host.run(AIRGAP, "status", ok=False).stdout.splitlines())) <= 80
+
+
 def test_a_clock_with_sources_must_be_synchronised(host: Host) -> None:
     host.write("/etc/chrony/chrony.conf", "server 10.83.2.2 iburst\n")
     for tracking, verdict, found in (

@@ -112,12 +112,13 @@ def test_a_key_that_could_leave_is_destroyed(tokens: Tokens, monkeypatch: pytest
 def test_says_when_the_library_for_tokens_is_missing(monkeypatch: pytest.MonkeyPatch, make: bool) -> None:
     monkeypatch.setitem(sys.modules, "pkcs11", None)
     uri = parse_uri("pkcs11:token=alice", Path("/nowhere.so"))
-    with pytest.raises(ProgramMissing, match="python-pkcs11: not installed"):
+    with pytest.raises(ProgramMissing, match="python-pkcs11: not installed") as found:
         if make:
             make_token_key(uri, "alice", lambda prompt: "1234")
         else:
             with open_token_key(uri, lambda prompt: "1234"):
                 pass
+    assert found.value.hint == "pip install python-pkcs11"  # not airgap[token]: an index may have another airgap
 
 
 def test_root_bundle_and_order_are_signed_on_a_token(tokens: Tokens, alice: PublicKey, tmp_path: Path) -> None:

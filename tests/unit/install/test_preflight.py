@@ -233,7 +233,9 @@ def test_what_is_wrong_is_named(host: FakeHost, spoil: Callable[[FakeHost], Case
 
 def test_a_release_that_ran_here_is_a_floor_for_the_clock(host: FakeHost) -> None:
     case = dataclasses.replace(host.case(), floor_s=int(time.time()) + 86400)
-    assert look(case)["clock"].expected.endswith("the time of a release that ran here")
+    found = look(case)["clock"]
+    assert found.expected.endswith("the time of a release that ran here")
+    assert "timedatectl set-ntp false; timedatectl set-time" in found.remedy
 
 
 def test_a_clock_far_ahead_is_a_warning_and_outlived_certificates_are_findings(host: FakeHost) -> None:

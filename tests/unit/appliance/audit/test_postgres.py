@@ -24,7 +24,7 @@ from tests.unit.appliance.audit.conftest import ADMITTED, Process, completed
 from tests.unit.cli.test_ledger import refused
 from tests.unit.cli.test_tree import printed
 
-dbapi = pytest.importorskip("pg8000.dbapi", reason="no pg8000 in this environment: pip install 'airgap[postgres]'")
+dbapi = pytest.importorskip("pg8000.dbapi", reason="no pg8000 in this environment: pip install pg8000")
 SQL = Path(__file__).parents[4] / "appliance/audit/postgres.sql"
 ME = pwd.getpwuid(os.geteuid()).pw_name
 #: It does not run as root.
