@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from appliance.cli.unlock import command as unlock
-from custody.errors import OperatorMistake, SecretRefused, TargetRefused
+from custody.errors import InputInvalid, OperatorMistake, SecretRefused, TargetRefused
 from custody.report import ConsoleReporter, show_json
 from custody.secret import ask_passphrase, passphrase_option, read_secret
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from appliance.drive.escrow import Secrets
     from appliance.drive.kinds import Judged
 
+#: LUKS2 headers are 16 MiB at most where nobody asks for more.
+_HEADER_LIMIT_BYTES = 64 << 20
 _secret_file = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -167,6 +169,49 @@ def seal(passphrase_file: Path | None, dry_run: bool) -> None:
     with Pending(disk.serial).alone():
         unattended.seal(Luks(disk.path), passphrase)
     click.echo(f"sealed: {disk.serial} opens at boot by the TPM, PCR {unattended.PCRS}")
+
+
+@command.command("restore-header")
+@click.argument("serial")
+@click.option(
+    "--header", "header_file", type=_secret_file, required=True, help="SERIAL-NUMBER.header.cms of the escrow, opened."
+)
+@_secrets_option("SERIAL-NUMBER.cms of the same number, opened (mode 0600).")
+@_dry_run_option
+def restore_header(serial: str, header_file: Path, secrets_file: Path | None, dry_run: bool) -> None:
+    """Write the backup of the volume's header back to the drive SERIAL. The data stay.
+
+    For a header that is damaged; the volume is closed, and nothing else uses the disk. Passphrase and recovery key are
+    those of the backup's number.
+
+    \b
+    Example: airgap drive restore-header S6CKNX0T123456 \\
+                 --header /run/header --secrets /run/escrow.json
+    """
+    from appliance.drive import disks, unattended
+    from appliance.drive import restore as core
+    from appliance.drive.escrow import read_opened
+
+    _require_root()
+    if secrets_file is None:
+        raise click.UsageError("give --secrets: the escrow with the number of the header, opened")
+    drive, disk = _reach(serial)
+    click.echo(f"drive:  {disk}", err=True)
+    disks.refuse_used(disk, "")
+    known = read_opened(secrets_file, serial)
+    try:
+        with header_file.open("rb") as stream:
+            backup = stream.read(_HEADER_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise InputInvalid(f"{header_file}: {error.strerror}", "docs/how-to/recover-a-drive.md") from error
+    if dry_run:
+        header = core.restore(drive, backup, known, dry_run=True)
+        click.echo(f"would write the header of escrow {known.number}, mode {header.mode}, to {disk}")
+        return
+    with drive.pending.alone():
+        header = core.restore(drive, backup, known)
+    then = ", then airgap drive seal" if unattended.SLOT in header.slots else ""
+    click.echo(f"restored: {disk.serial} has the header of escrow {known.number}; airgap unlock{then}")
 
 
 @command.command()

@@ -133,6 +133,14 @@ class Luks:
             run(["cryptsetup", "luksHeaderBackup", "--header-backup-file", file, self.device])
             return file.read_bytes()
 
+    def restore(self, backup: bytes) -> None:
+        """Write such a backup back: raw bytes from the device's first on, durable when this returns."""
+        with self.device.open("r+b", buffering=0) as disk:
+            at = 0
+            while at < len(backup):
+                at += disk.write(backup[at : at + (1 << 20)])
+            os.fsync(disk.fileno())
+
     @property
     def exists(self) -> bool:
         """Whether there is a LUKS header at all, whoever made it."""

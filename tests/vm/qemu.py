@@ -15,10 +15,12 @@ from .trees import run
 
 CARD = "card"  # netdev id of the guest's own network card: captures hang here
 _HUB = 0
-# An emulated CPU has nothing to mitigate, though it pays a third for it; on a busy builder its devices take their time.
+# An emulated CPU has nothing to mitigate, though it pays a third for it.
 # QEMU before 8.0 leaves operands in the flags at cmpxchg16b: an interrupt right after it saves and restores them, and a
 # kernel that allocates its memory with it panics now and then. Programs keep the instruction; NumPy demands it.
-_BOOT = {"kvm": "", "tcg": "mitigations=off clearcpuid=cx16 systemd.default_device_timeout_sec=600"}
+_BOOT = {"kvm": "", "tcg": "mitigations=off clearcpuid=cx16"}
+#: A start that waits for a device that is locked shows in how long it takes: `path.soon`.
+_PATIENCE = "systemd.default_device_timeout_sec=600"
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Plan:
 def kernel_line(image: Image) -> str:
     """What an image's kernel is told at its start."""
     accelerated = "kvm" if accelerator(image) == KVM else "tcg"
-    return f"root=UUID={image.root_uuid} rw console=ttyS0 quiet {_BOOT[accelerated]}"
+    return f"root=UUID={image.root_uuid} rw console=ttyS0 quiet {_PATIENCE} {_BOOT[accelerated]}".rstrip()
 
 
 def make_drives(host: Host, image: Image, work_dir: Path, given: Mapping[str, Path]) -> list[Drive]:

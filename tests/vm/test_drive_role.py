@@ -100,7 +100,11 @@ def test_a_damaged_header_is_formatted_by_nobody_and_comes_back_from_the_escrow(
     names = run("ls /var/lib/airgap/escrow").text.split()
     backup = sorted(name for name in names if name.endswith(".header.cms"))[-1]
     life.host.machine.put(life.decrypt(backup), "/run/header", 0o600)
-    run(f"cryptsetup luksHeaderRestore --batch-mode --header-backup-file /run/header {device}; shred -u /run/header")
+    given = ("--header", "/run/header", "--secrets", life.secrets_file())
+    assert "mode opal+luks" in life.airgap("drive", "restore-header", "OPAL0001", *given, "--dry-run")
+    life.airgap("unlock", stdin=FIRST, rc=22)
+    life.airgap("drive", "restore-header", "OPAL0001", *given)
+    assert "nothing to restore" in life.airgap("drive", "restore-header", "OPAL0001", *given, rc=22)
     life.airgap("unlock", stdin=FIRST)
     assert life.host.machine.get("/srv/airgap/models/secret.txt").startswith(TEXT)
 
