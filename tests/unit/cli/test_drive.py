@@ -461,6 +461,35 @@ def test_a_failed_erasure_certifies_nothing(host: Host) -> None:
     assert not list(out.iterdir())
 
 
+def test_a_header_is_restored_from_the_escrow(ours: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    luks = ours.machine.boot().luks
+    header, backup = luks.header(), luks.backup()
+    monkeypatch.setattr("appliance.drive.restore._judge", lambda _backup: header)  # not one that cryptsetup knows
+    file, secrets = ours.machine.folder / "header", ours.escrow()
+    words = ("restore-header", SERIAL, "--header", file)
+    assert "give --secrets" in ours.run(*words).output
+    assert "No such file" in ours.fails(InputInvalid, *words, "--secrets", secrets).message
+    file.write_bytes(backup)
+    assert "nothing to restore" in ours.fails(TargetRefused, *words, "--secrets", secrets).message
+    ours.machine.drive.write(0, bytes(8192))
+    ours.disks({**DISK, "children": [OPENED]})
+    assert "mounted at /srv/airgap" in ours.fails(TargetRefused, *words, "--secrets", secrets).message
+    ours.disks(DISK)
+    before = ours.state()
+    done = ours.run(*words, "--secrets", secrets, "--dry-run")
+    assert done.stdout.startswith("would write the header of escrow 1, mode opal+luks, to /dev/nvme9n1")
+    assert ours.state() == before
+    file.write_bytes(backup[:-1])
+    assert "expected the SHA-256" in ours.fails(InputInvalid, *words, "--secrets", secrets).message
+    assert ours.state()[:-1] == before[:-1]
+    file.write_bytes(backup)
+    done = ours.run(*words, "--secrets", secrets)
+    assert done.stdout == f"restored: {SERIAL} has the header of escrow 1; airgap unlock\n"
+    drive = ours.machine.power_cycle()
+    drive.luks.open(FIRST, "airgap-data")
+    assert drive.sed.read(DATA_OFFSET) == DATA
+
+
 def test_rotate(ours: Host) -> None:
     old, new = ours.secret("old", FIRST), ours.secret("new", SECOND)
     secrets = ours.escrow()

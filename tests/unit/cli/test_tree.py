@@ -22,7 +22,7 @@ from tests.bundles import Made, lock, make, sealed
 ROOT = Path(__file__).parents[3]
 PASSPHRASE = "correct horse battery"
 
-_DRIVE = {f"drive {verb}" for verb in ("lock", "unlock", "rotate", "seal", "revert", "decommission")}
+_DRIVE = {f"drive {verb}" for verb in ("lock", "unlock", "rotate", "seal", "restore-header", "revert", "decommission")}
 #: Every command is one of these. What is in neither makes one new file, or prints what it makes.
 READING = {
     "verify",

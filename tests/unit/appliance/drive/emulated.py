@@ -179,6 +179,9 @@ class EmulatedLuks(Luks):
     def backup(self) -> bytes:
         return self._read()
 
+    def restore(self, backup: bytes) -> None:
+        self.drive.write(0, backup)
+
     @property
     def exists(self) -> bool:
         return bool(self._load()["mode"])

@@ -401,6 +401,16 @@ def test_a_revert_by_the_label_brings_any_drive_back(tmp_path: Path) -> None:
     assert judge(drive.sed.discover()).kind is Kind.FACTORY
 
 
+def test_a_wrong_label_leaves_a_new_drive_new(machine: Machine) -> None:
+    """It is activated for the erasure, so that keys are made anew: not before the label has been proven."""
+    drive = machine.boot()
+    _emulated(drive).write(0, DATA)
+    with pytest.raises(SecretRefused):
+        erase.decommission(drive, SIZE_BYTES, psid="0" * 32, folder=machine.folder / "erase")
+    assert judge(drive.sed.discover()).kind is Kind.FACTORY
+    assert drive.sed.read(0) == DATA
+
+
 def test_a_drive_that_was_never_ours_is_decommissioned_by_its_label(machine: Machine) -> None:
     drive = machine.boot()
     _emulated(drive).write(0, DATA)
