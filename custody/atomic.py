@@ -47,6 +47,13 @@ def new_folder(path: Path) -> None:
     path.mkdir(parents=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a file if it is there; when this returns, a power cut does not bring it back."""
+    if path.exists():
+        path.unlink()
+        sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Bring a folder's names to the disk: a rename is not there for good before."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

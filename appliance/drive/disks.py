@@ -7,7 +7,6 @@ not ours. A disk is blank when it can be read and low-level probing (libblkid) f
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from appliance.drive.luks import LABEL, Header, Luks
+from appliance.drive.sed import LOCKED
 from custody._run import run
 from custody.errors import DriveFailed, TargetRefused
 
 #: Where signatures lie, the second LUKS2 header included; libblkid calls a disk blank that it cannot read.
 _SIGNATURES_BYTES = 4 << 20
-#: What the kernel says of a drive that keeps its blocks because it is locked.
-_LOCKED = (errno.ENODATA, errno.EACCES, errno.EPERM)
 _COLUMNS = "NAME,PATH,TYPE,SERIAL,MODEL,SIZE,RO,MOUNTPOINTS"
 
 
@@ -145,7 +143,7 @@ def require_readable(device: Path) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        if error.errno not in _LOCKED:
+        if error.errno not in LOCKED:
             raise DriveFailed(
                 f"{device}: expected a disk that can be read, found: {error.strerror}",
                 "dmesg | tail; then power the drive off and on and run the same command again",

@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from appliance.drive import kinds, pins
+from appliance.drive.discovery import Discovery
 from appliance.drive.drive import Drive
 from appliance.drive.kinds import Kind
 from appliance.drive.luks import Header
 from appliance.drive.pending import FOLDER
 from custody._run import run
-from custody.atomic import sync_folder, write_whole
+from custody.atomic import remove, sync_folder, write_whole
 from custody.errors import DriveFailed, IntegrityFailure, ProgramFailed, SecretRefused, TargetRefused
 
 #: Places looked at, evenly over the header and over the data; those that hold something are compared. Of a header that
@@ -149,7 +150,7 @@ def decommission(
     intact = header is not None and (judged.opal or bool(header.slots))
     begins = intact or not kept.exists()
     if begins:
-        before = _begin(drive, header if intact else None, size_bytes, sid, admin)
+        before = _begin(drive, found, header if intact else None, size_bytes, sid, admin)
         _keep(kept, before)
     else:
         before = _Before.load(kept.read_bytes())
@@ -158,7 +159,7 @@ def decommission(
             _revert_for_good(drive, sid, psid)
         except SecretRefused:
             if begins:
-                _forget(kept)
+                remove(kept)
             raise
         method, category = "TCG Opal Revert: the drive made new media encryption keys", "Purge (cryptographic erase)"
     else:
@@ -178,12 +179,12 @@ def end(drive: Drive, *, folder: Path = FOLDER) -> None:
     """Forget what was kept here of a drive that was reverted, or whose certificate is on the disk."""
     drive.say("forgetting what was kept of it here")
     drive.pending.forget()
-    _forget(_file(drive, folder))
+    remove(_file(drive, folder))
 
 
 def forget_former_life(drive: Drive) -> None:
     """What an erasure that nobody certified had read, before the drive is used anew."""
-    _forget(_file(drive, drive.pending.folder))
+    remove(_file(drive, drive.pending.folder))
 
 
 def _file(drive: Drive, folder: Path) -> Path:
@@ -199,15 +200,10 @@ def _keep(kept: Path, before: _Before) -> None:
     write_whole(kept, before.dump(), mode=0o600)
 
 
-def _forget(kept: Path) -> None:
-    if kept.exists():
-        kept.unlink()
-        sync_folder(kept.parent)
-
-
-def _begin(drive: Drive, header: Header | None, size_bytes: int, sid: str, admin: str) -> _Before:
+def _begin(
+    drive: Drive, found: Discovery | None, header: Header | None, size_bytes: int, sid: str, admin: str
+) -> _Before:
     """Refuse what would come to nothing, and read what there is."""
-    found = drive.sed.discover()
     judged = kinds.judge(found)
     if not judged.opal and header is None:
         raise TargetRefused(

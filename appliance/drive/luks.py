@@ -101,11 +101,19 @@ class Luks:
         """Destroy a slot, without a passphrase: see that another one opens first."""
         self._run(["luksKillSlot"], {}, str(slot))
 
+    def check(self, passphrase: str, slot: int | None = None) -> None:
+        """Refuse a passphrase that does not open the header, or this slot of it; nothing is opened.
+
+        Raises:
+            SecretRefused: it does not.
+        """
+        where = [] if slot is None else ["--key-slot", str(slot)]
+        self._run(["open", "--type", "luks2", "--test-passphrase", *where], {"--key-file": passphrase})
+
     def takes(self, passphrase: str, slot: int | None = None) -> bool:
         """Whether a passphrase opens the header, or this slot of it; nothing is opened."""
-        where = [] if slot is None else ["--key-slot", str(slot)]
         try:
-            self._run(["open", "--type", "luks2", "--test-passphrase", *where], {"--key-file": passphrase})
+            self.check(passphrase, slot)
         except SecretRefused:
             return False
         return True

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from appliance.drive.escrow import Secrets
-from custody.atomic import sync_folder, write_whole
+from custody.atomic import remove, write_whole
 from custody.errors import InputInvalid, SecretRefused
 from custody.lock import alone
 
@@ -100,7 +100,7 @@ class Pending:
         """The drive is as it left the factory: no change, no volume."""
         for what in _WHAT:
             self.end(what)
-        self._remove(self._volume)
+        remove(self._volume)
 
     @property
     def _volume(self) -> Path:
@@ -150,12 +150,7 @@ class Pending:
 
     def end(self, what: str) -> None:
         """The change of this kind is complete; a power cut does not bring it back."""
-        self._remove(self.file(what))
-
-    def _remove(self, file: Path) -> None:
-        if file.exists():
-            file.unlink()
-            sync_folder(self.folder)
+        remove(self.file(what))
 
 
 def _key(passphrase: str, salt: bytes) -> bytes:

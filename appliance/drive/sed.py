@@ -35,6 +35,8 @@ _LOCK_UNLOCK, _TAKE_OWNERSHIP, _ACTIVATE_LSP, _SET_PW, _REVERT_TPR = (
 _PSID_REVERT_TPR, _GET_LR_STATUS, _DISCOVERY = (232, 264), (237, 304), (239, 16)
 _READ_WRITE, _LOCKED = 0x02, 0x04  # OPAL_RW, OPAL_LK
 
+#: What a read of a locked block ends with.
+LOCKED = (errno.ENODATA, errno.EACCES, errno.EPERM)
 #: NVMe admin passthrough (include/uapi/linux/nvme_ioctl.h) and the two commands.
 _NVME_ADMIN, _SECURITY_SEND, _SECURITY_RECEIVE = 0xC0484E41, 0x81, 0x82
 _NVME_TIMEOUT_MS = 60_000
@@ -135,7 +137,7 @@ class Sed:
                     raise DriveFailed(f"{self.device}: ends before byte {offset_bytes + length_bytes}", "lsblk")
                 return page[:]
             except OSError as error:
-                if error.errno in (errno.ENODATA, errno.EACCES, errno.EPERM):
+                if error.errno in LOCKED:
                     return None
                 raise self._failed(f"reading at {offset_bytes}", error) from error
             finally:

@@ -13,10 +13,11 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.drive.luks import TYPE_AGAIN, Luks
+from appliance.drive.luks import Luks
 from custody._run import run
-from custody.atomic import sync_folder, write_whole
-from custody.errors import AirgapError, SecretRefused
+from custody.atomic import remove as remove_file
+from custody.atomic import write_whole
+from custody.errors import AirgapError
 
 #: A third kind of key slot, beside the pairs of `luks`.
 SLOT = 4
@@ -60,9 +61,7 @@ class Sealed:
 
     def forget(self) -> None:
         """Remove it; the key slot is the caller's to destroy."""
-        if self.exists:
-            self.file.unlink()
-            sync_folder(self.file.parent)
+        remove_file(self.file)
 
 
 def settle(luks: Luks, passphrase: str, *, wanted: bool, sealed: Sealed = Sealed(), dry_run: bool = False) -> list[str]:
@@ -82,7 +81,7 @@ def settle(luks: Luks, passphrase: str, *, wanted: bool, sealed: Sealed = Sealed
         if not (there or sealed.exists):
             return []
         if not dry_run:
-            _require(luks, passphrase)
+            luks.check(passphrase)
             remove(luks, sealed)
         return [f"{luks.device}: no longer opened by the TPM"]
     # A header that was restored has an older key in the slot than the one that was sealed.
@@ -100,7 +99,7 @@ def seal(luks: Luks, passphrase: str, sealed: Sealed = Sealed()) -> None:
         SecretRefused: the passphrase is wrong; nothing was changed.
         ProgramFailed: the TPM does not seal; the volume then waits for its passphrase at every boot.
     """
-    _require(luks, passphrase)
+    luks.check(passphrase)  # or somebody who does not know it would take the other way of opening away
     remove(luks, sealed)
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     luks.add(passphrase, key, SLOT)
@@ -109,12 +108,6 @@ def seal(luks: Luks, passphrase: str, sealed: Sealed = Sealed()) -> None:
     except AirgapError:
         luks.remove(SLOT)
         raise
-
-
-def _require(luks: Luks, passphrase: str) -> None:
-    """Take no other way of opening away from somebody who does not know the passphrase."""
-    if not luks.takes(passphrase):
-        raise SecretRefused(f"{luks.device}: the passphrase does not open it", TYPE_AGAIN)
 
 
 def remove(luks: Luks, sealed: Sealed = Sealed()) -> None:

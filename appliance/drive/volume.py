@@ -91,61 +91,47 @@ def prepare(
         AlreadyRunning: another airgap changes drives.
     """
     with nullcontext() if dry_run else Pending(volume.serial).alone():
-        return _prepare(volume, passphrase, folders, wanted, escrow, opens_itself, sealed, reporter, dry_run)
-
-
-def _prepare(
-    volume: Volume,
-    passphrase: str,
-    folders: Sequence[Folder],
-    wanted: Wanted,
-    escrow: Escrow | None,
-    opens_itself: bool,
-    sealed: Sealed,
-    reporter: Reporter,
-    dry_run: bool,
-) -> list[str]:
-    disk = disks.find(volume.serial)
-    if volume.is_open and str(volume.device) not in {path for path, _kind, _mounted in disk.inside}:
-        raise TargetRefused(f"{volume.device}: expected it on {disk}, found it on another disk", "lsblk")
-    done = []
-    drive = Drive.on(disk, volume.mapper, escrow, reporter)
-    header = disks.judge(disk, volume.mapper)
-    known = drive.pending.volume
-    making = known is Known.MAKING or (known is Known.UNKNOWN and drive.pending.what == OWN)
-    if header is None and known is Known.MADE:
-        raise _header_is_gone(disk)
-    if header is None or making:
-        making = True
-        mode = own.choose_mode(drive, wanted)
-        if mode is not Mode.LUKS and escrow is None:
-            hint = "storage.escrow_key in the site file: the public key of whoever keeps the second copy"
-            raise InputInvalid(f"{disk}: expected an escrow key for a drive that encrypts, found none", hint)
-        done.append(f"{disk}: formatted, {mode}")
+        disk = disks.find(volume.serial)
+        if volume.is_open and str(volume.device) not in {path for path, _kind, _mounted in disk.inside}:
+            raise TargetRefused(f"{volume.device}: expected it on {disk}, found it on another disk", "lsblk")
+        done = []
+        drive = Drive.on(disk, volume.mapper, escrow, reporter)
+        header = disks.judge(disk, volume.mapper)
+        known = drive.pending.volume
+        making = known is Known.MAKING or (known is Known.UNKNOWN and drive.pending.what == OWN)
+        if header is None and known is Known.MADE:
+            raise _header_is_gone(disk)
+        if header is None or making:
+            making = True
+            mode = own.choose_mode(drive, wanted)
+            if mode is not Mode.LUKS and escrow is None:
+                hint = "storage.escrow_key in the site file: the public key of whoever keeps the second copy"
+                raise InputInvalid(f"{disk}: expected an escrow key for a drive that encrypts, found none", hint)
+            done.append(f"{disk}: formatted, {mode}")
+            if not dry_run:
+                if volume.is_open:  # somebody killed what took the drive over
+                    drive.luks.close(volume.mapper)
+                _make(drive, mode, wanted, passphrase)
+        elif wanted.mode not in (None, header.mode):
+            hint = "say so in the site file, or airgap drive decommission, then install again"
+            raise TargetRefused(f"{disk}: expected a volume of mode {wanted.mode}, found {header.mode}", hint)
+        if not volume.is_open:
+            done.append(f"{volume.device}: opened")
+            if not dry_run:
+                drive.luks.open(passphrase, volume.mapper)
+        elif not making and not drive.luks.takes(passphrase):  # told now, and not by the next boot
+            raise SecretRefused(f"{disk}: the passphrase does not open the volume, which is open already", TYPE_AGAIN)
         if not dry_run:
-            if volume.is_open:  # somebody killed what took the drive over
-                drive.luks.close(volume.mapper)
-            _make(drive, mode, wanted, passphrase)
-    elif wanted.mode not in (None, header.mode):
-        hint = "say so in the site file, or airgap drive decommission, then install again"
-        raise TargetRefused(f"{disk}: expected a volume of mode {wanted.mode}, found {header.mode}", hint)
-    if not volume.is_open:
-        done.append(f"{volume.device}: opened")
+            done += _settle_file_system(volume, drive.pending, making)
+        if not volume.is_mounted:
+            done.append(f"{volume.mount}: mounted")
+            if not dry_run:
+                mount(volume)
+        if header is not None or not dry_run:
+            done += unattended.settle(drive.luks, passphrase, wanted=opens_itself, sealed=sealed, dry_run=dry_run)
         if not dry_run:
-            drive.luks.open(passphrase, volume.mapper)
-    elif not making and not drive.luks.takes(passphrase):  # told now, and not by the next boot
-        raise SecretRefused(f"{disk}: the passphrase does not open the volume, which is open already", TYPE_AGAIN)
-    if not dry_run:
-        done += _settle_file_system(volume, drive.pending, making)
-    if not volume.is_mounted:
-        done.append(f"{volume.mount}: mounted")
-        if not dry_run:
-            mount(volume)
-    if header is not None or not dry_run:
-        done += unattended.settle(drive.luks, passphrase, wanted=opens_itself, sealed=sealed, dry_run=dry_run)
-    if not dry_run:
-        done += [f"{change.path}: {change.what}" for change in place([], folders)]
-    return done
+            done += [f"{change.path}: {change.what}" for change in place([], folders)]
+        return done
 
 
 def _settle_file_system(volume: Volume, pending: Pending, making: bool) -> list[str]:
@@ -173,10 +159,11 @@ def needs_unlocking(volume: Volume) -> bool:
     if not (volume.is_open and volume.is_mounted):
         return True
     disk = disks.find(volume.serial)
-    return _locked_itself(disk, disks.judge(disk, volume.mapper))
+    return locked_itself(disk, disks.judge(disk, volume.mapper))
 
 
-def _locked_itself(disk: Disk, header: Header | None) -> bool:
+def locked_itself(disk: Disk, header: Header | None) -> bool:
+    """Whether the data of an open volume cannot be read, because the drive lost power and locked."""
     return bool(header and header.locking_range is not None and Sed(disk.path).read(header.data_offset) is None)
 
 
@@ -198,7 +185,7 @@ def unlock(volume: Volume, passphrase: str, *, dry_run: bool = False) -> list[st
     if Pending(volume.serial).volume is Known.MAKING:  # the next installation formats it
         found = "one that is not made to its end"
         raise TargetRefused(f"{disk}: expected a volume that may hold data, found {found}", "airgap install")
-    if is_shut := not volume.is_open or _locked_itself(disk, header):
+    if is_shut := not volume.is_open or locked_itself(disk, header):
         if volume.is_open:
             done.append(f"{disk}: lost its power and locked itself; what was open is closed")
             if not dry_run:

@@ -11,7 +11,7 @@ from pathlib import Path
 from appliance import engine, gpu, hostkey, release
 from appliance.drive import config, disks, luks, unattended
 from appliance.drive.pending import Pending
-from appliance.drive.volume import needs_unlocking
+from appliance.drive.volume import locked_itself
 from appliance.status.line import Line, line
 from custody._run import run
 
@@ -54,7 +54,7 @@ def look_at_drives() -> Iterator[Line]:
         yield line(topic, "volume", "locked: airgap unlock", warning=True)
     elif not volume.is_mounted:
         yield line(topic, "volume", "open and not mounted: airgap unlock", bad=True)
-    elif needs_unlocking(volume):
+    elif locked_itself(disk, ours):
         yield line(topic, "volume", "open, and the drive locked itself: airgap unlock", bad=True)
     else:
         usage = shutil.disk_usage(volume.mount)

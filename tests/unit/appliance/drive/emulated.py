@@ -160,12 +160,8 @@ class EmulatedLuks(Luks):
         del header["slots"][str(slot)]
         self._store(header)
 
-    def takes(self, passphrase: str, slot: int | None = None) -> bool:
-        try:
-            self._key(passphrase, slot)
-        except SecretRefused:
-            return False
-        return True
+    def check(self, passphrase: str, slot: int | None = None) -> None:
+        self._key(passphrase, slot)
 
     def open(self, passphrase: str, mapper: str) -> None:
         pin = self._key(passphrase)

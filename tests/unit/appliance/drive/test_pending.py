@@ -135,8 +135,8 @@ def test_how_far_a_volume_is_outlives_the_process_and_ends_with_the_drive(kept: 
 
 def test_an_ended_change_does_not_come_back_with_the_power(kept: Pending, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(pending, "sync_folder", synced.append)
     kept.write(CHANGE, PASSPHRASE)
+    monkeypatch.setattr("custody.atomic.sync_folder", synced.append)
     kept.end(OWN)
     assert kept.what == ROTATE and not synced
     kept.end(ROTATE)
