@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from appliance.cli.audit_log import config_option, log_option, open_view
-from custody.errors import printable
-from custody.report import show_json
+from custody.report import show_folded, show_json
 
 
 @click.group()
@@ -162,4 +161,4 @@ def explain(seq: int, policies: Path, as_json: bool, folder: Path) -> None:
         show_json("airgap.audit-explain/1", dataclasses.asdict(found))
         return
     for name, value in (*found.facts.items(), ("again", found.again)):
-        click.echo(f"{name + ':':12} {printable(value)}")
+        show_folded(f"{name + ':':12} {value}", 13)

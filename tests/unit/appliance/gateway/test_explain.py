@@ -112,7 +112,9 @@ def test_entries_of_older_gateways_are_explained_as_far_as_they_go(versions: Pat
 def test_the_command(rig: Rig, versions: Path, capfd: pytest.CaptureFixture[str]) -> None:
     seq = str(asked(rig)["seq"])
     words = ["audit", "explain", seq, "--log", str(rig.audit.folder), "--policies", str(versions)]
-    assert "again:       the same: permitted by users-ask" in printed(words, capfd)
+    said = printed(words, capfd)
+    assert "again:       the same: permitted by users-ask" in said
+    assert all(len(line) <= 80 for line in said.splitlines())
     found = json.loads(printed([*words, "--json"], capfd))
     assert (found["schema"], found["facts"]["by"]) == ("airgap.audit-explain/1", "users-ask")
     assert refused([*words[:2], "0", *words[3:]], capfd)[0] == errors.InputInvalid.exit_code
