@@ -66,9 +66,7 @@ class Sed:
         try:
             if self.device.name.startswith("nvme"):
                 return discovery.parse(self.receive(_PROTOCOL, _DISCOVERY_COM_ID, _BUFFER_BYTES))
-            buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
-            self._ioctl(_DISCOVERY, bytearray(struct.pack("=QQ", ctypes.addressof(buffer), _BUFFER_BYTES)))
-            return discovery.parse(buffer.raw)
+            return discovery.parse(self._discovery_of_kernel())
         except OSError as error:
             if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL):
                 return None
@@ -104,13 +102,11 @@ class Sed:
 
     def unlock(self, admin: bytes, locking_range: int) -> None:
         """Open a range for reading and writing, as Admin1."""
-        state = struct.pack("=IH2x", _READ_WRITE, 0)
-        self._call(f"unlocking range {locking_range}", _LOCK_UNLOCK, _session(admin, locking_range) + state)
+        self._set_state(f"unlocking range {locking_range}", admin, locking_range, _READ_WRITE)
 
     def lock(self, admin: bytes, locking_range: int) -> None:
         """Close a range for reading and writing, as Admin1."""
-        state = struct.pack("=IH2x", _LOCKED, 0)
-        self._call(f"locking range {locking_range}", _LOCK_UNLOCK, _session(admin, locking_range) + state)
+        self._set_state(f"locking range {locking_range}", admin, locking_range, _LOCKED)
 
     def revert(self, sid: bytes) -> None:
         """Back to the factory, as SID: every media key is new, what was written is noise."""
@@ -152,6 +148,21 @@ class Sed:
         data = bytearray(length_bytes)
         self._security(_SECURITY_RECEIVE, protocol, com_id, data)
         return bytes(data)
+
+    def _set_state(self, what: str, admin: bytes, locking_range: int, state: int) -> None:
+        # Of a session that ended with the drive's power, Linux keeps the numbers and would go on with them; every
+        # command forgets them but this one (block/sed-opal.c, opal_lock_unlock).
+        argument = _session(admin, locking_range) + struct.pack("=IH2x", state, 0)
+        try:
+            self._discovery_of_kernel()
+        except OSError as error:
+            raise self._failed(what, error) from error
+        self._call(what, _LOCK_UNLOCK, argument)
+
+    def _discovery_of_kernel(self) -> bytes:
+        buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
+        self._ioctl(_DISCOVERY, bytearray(struct.pack("=QQ", ctypes.addressof(buffer), _BUFFER_BYTES)))
+        return buffer.raw
 
     def _as_sid(self, what: str, action: Callable[[int], None]) -> None:
         found = self.discover()

@@ -35,7 +35,7 @@ from tests.opal_drive.drive import AccessDenied
 from tests.opal_drive.drive import Drive as Emulated
 from tests.opal_drive.faults import Fault, model
 from tests.opal_drive.media import Media
-from tests.opal_drive.power import Power
+from tests.opal_drive.power import Power, PowerCut
 from tests.opal_drive.state import MemoryStore
 
 SERIAL = "OPAL0001"
@@ -53,15 +53,23 @@ class EmulatedSed(Sed):
         super().__init__(Path("/dev/nvme9n1"))
         self.drive = drive
         self.host = OpalHost(InProcess(drive))
+        self._is_stale = False
 
     def _device_ioctl(self, number: int, argument: bytearray) -> int:
         if number == 0xC0484E41:
             return self._admin(bytes(argument))
         assert (number >> 30, number >> 8 & 0xFF, number >> 16 & 0x3FFF) == (1, ord("p"), len(argument))
+        number &= 0xFF
+        if number == 221 and self._is_stale:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._is_stale = False
         try:
-            return self._opal(number & 0xFF, bytes(argument))
+            return self._opal(number, bytes(argument))
         except MethodError as error:
             return int(error.status)
+        except PowerCut:  # the session's numbers stay, and one command does not forget them
+            self._is_stale = True
+            raise
 
     def _admin(self, given: bytes) -> int:
         """NVMe Security Send and Receive, as `struct nvme_passthru_cmd` has them."""
@@ -98,6 +106,9 @@ class EmulatedSed(Sed):
                 host.lock(who, pin, given[8], locked=struct.unpack_from("=I", given, 272)[0] == 4)
             case 226:
                 host.revert(uids.SID, _pin(given))
+            case 239:
+                address, size = struct.unpack("=QQ", given)
+                ctypes.memmove(address, self.drive.tper.receive(1, 1, size), size)
             case 232:
                 host.revert(uids.PSID, _pin(given))
             case _:  # 241, IOC_OPAL_SET_SID_PW, too: Linux 6.12 defines it and does not know it

@@ -239,6 +239,19 @@ def test_decommissioning_is_cut_off_everywhere_and_leaves_noise_and_a_certificat
         assert not list((machine.folder / "erase").iterdir())
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_host_that_stays_up_unlocks_a_drive_that_lost_power(machine: Machine, place: int) -> None:
+    """After the session began, or after its one command; the kernel remembers either."""
+    set_up(machine.boot())
+    drive, admin = machine.power_cycle(), machine.escrowed()[-1].admin.encode()
+    for switch in (drive.sed.unlock, drive.sed.lock):
+        machine.power.cut_after_next(place)
+        with pytest.raises(PowerCut):
+            switch(admin, 1)
+        machine.drive.power_cycle()
+        switch(admin, 1)
+
+
 def statement(folder: Path) -> dict[str, object]:
     """What a certificate says, but for its time."""
     signed = json.loads((folder / f"{SERIAL}-decommissioned.dsse.json").read_bytes())
