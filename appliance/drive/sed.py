@@ -150,8 +150,8 @@ class Sed:
         return bytes(data)
 
     def _set_state(self, what: str, admin: bytes, locking_range: int, state: int) -> None:
-        # Of a session that ended with the drive's power, Linux keeps the numbers and would go on with them; every
-        # command forgets them but this one (block/sed-opal.c, opal_lock_unlock).
+        # Of a session that ended with the drive's power, Linux keeps the numbers, and goes on with them in this command
+        # alone (block/sed-opal.c, opal_lock_unlock, 6.12); a discovery forgets them.
         argument = _session(admin, locking_range) + struct.pack("=IH2x", state, 0)
         try:
             self._discovery_of_kernel()

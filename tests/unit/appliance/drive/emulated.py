@@ -67,8 +67,8 @@ class EmulatedSed(Sed):
             return self._opal(number, bytes(argument))
         except MethodError as error:
             return int(error.status)
-        except PowerCut:  # the session's numbers stay, and one command does not forget them
-            self._is_stale = True
+        except PowerCut:  # the session's numbers stay, once they were told, and one command does not forget them
+            self._is_stale = self.drive.power.steps[-1] != "StartSession"
             raise
 
     def _admin(self, given: bytes) -> int:
@@ -106,11 +106,11 @@ class EmulatedSed(Sed):
                 host.lock(who, pin, given[8], locked=struct.unpack_from("=I", given, 272)[0] == 4)
             case 226:
                 host.revert(uids.SID, _pin(given))
+            case 232:
+                host.revert(uids.PSID, _pin(given))
             case 239:
                 address, size = struct.unpack("=QQ", given)
                 ctypes.memmove(address, self.drive.tper.receive(1, 1, size), size)
-            case 232:
-                host.revert(uids.PSID, _pin(given))
             case _:  # 241, IOC_OPAL_SET_SID_PW, too: Linux 6.12 defines it and does not know it
                 raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         return 0

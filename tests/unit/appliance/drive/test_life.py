@@ -241,7 +241,7 @@ def test_decommissioning_is_cut_off_everywhere_and_leaves_noise_and_a_certificat
 
 @pytest.mark.parametrize("place", [1, 2])
 def test_a_host_that_stays_up_unlocks_a_drive_that_lost_power(machine: Machine, place: int) -> None:
-    """After the session began, or after its one command; the kernel remembers either."""
+    """After the session began, or after its one command: then the kernel has the session's numbers, and keeps them."""
     set_up(machine.boot())
     drive, admin = machine.power_cycle(), machine.escrowed()[-1].admin.encode()
     for switch in (drive.sed.unlock, drive.sed.lock):

@@ -94,7 +94,7 @@ class Heard(Sed):
         return self.status
 
     def heard(self, kind: type[Structure]) -> Any:
-        _number, argument = self.calls[-1]
+        ((_number, argument),) = self.calls
         return kind.from_buffer_copy(argument)
 
 
@@ -192,7 +192,8 @@ def test_checking_admin_reads_range_1() -> None:
 def test_unlocking_and_locking_say_which_range_and_how(call: Callable[[Sed, bytes, int], None], state: int) -> None:
     drive = Heard()
     call(drive, PIN, 3)
-    told = drive.heard(LockUnlock)
+    _discovery, (_number, argument) = drive.calls
+    told = LockUnlock.from_buffer_copy(argument)
     assert (told.session.opal_key.lr, told.l_state, told.flags, pin(told.session.opal_key)) == (3, state, 0, PIN)
 
 
