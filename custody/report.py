@@ -46,8 +46,8 @@ def show_folded(text: str, indent: int) -> None:
 
 
 def _parted(word: str, room: int) -> str:
-    name, _, value = word.partition("=")
-    return f"{name}= {value}" if len(value) <= room else word
+    name, equals, value = word.partition("=")
+    return f"{name}= {value}" if equals and len(value) <= room else word
 
 
 class Meter(Protocol):

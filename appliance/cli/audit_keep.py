@@ -161,4 +161,4 @@ def explain(seq: int, policies: Path, as_json: bool, folder: Path) -> None:
         show_json("airgap.audit-explain/1", dataclasses.asdict(found))
         return
     for name, value in (*found.facts.items(), ("again", found.again)):
-        show_folded(f"{name + ':':12} {value}", 13)
+        show_folded(f"{name + ':':12} {value}", 4)  # a digest stays whole
